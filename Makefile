@@ -1,0 +1,36 @@
+# The two commands of the README are `make demo` and `make test`; the rest is for those who work here.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+
+.PHONY: help setup build demo test lint bpf perf docs clean-labs
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what building and testing need (Debian packages; idempotent)
+	@scripts/setup
+
+build: setup ## build every program into target/release
+	@cargo build --release --locked --workspace --bins
+
+demo: build ## three nodes, real traffic, authenticated and encrypted; KEEP=1 leaves it running
+	@deploy/demo/run
+
+test: setup ## everything that must hold: lints, unit, kernel, namespace and end-to-end tests
+	@scripts/test
+
+lint: ## formatting and clippy only
+	@scripts/lint
+
+bpf: ## rebuild the checked-in eBPF objects
+	@$(MAKE) --no-print-directory -C bpf/programs
+
+perf: build ## CPU seconds per GB of the tunnel beside boringtun-cli, same run, same topology
+	@scripts/perf
+
+docs: ## rewrite the generated tables in docs/ and bpf/programs/lib/abi.h
+	@SIGNET_BLESS=1 cargo test --release --locked -p signet-abi -q
+	@SIGNET_BLESS=1 cargo test --release --locked -p signet-tests --test repo_rules -q
+
+clean-labs: ## remove every lab that an interrupted run left behind
+	@for lab in $$(ls /run/signet/lab 2>/dev/null); do $(BIN)/signetctl lab down --name "$$lab"; done
