@@ -1,1 +1,6 @@
-//! 
+//! What the tests of the whole share: finding the programs, driving a lab, reading the repository.
+#![allow(clippy::print_stderr, reason = "tests speak to the person who runs them")]
+
+pub mod bin;
+pub mod docs;
+pub mod repo;
