@@ -1,0 +1,121 @@
+//! What Signet writes into certificates beyond the X509-SVID standard.
+//!
+//! Two private, non-critical extensions, named by UUIDs under the `2.25` arc (ITU-T X.667), so that
+//! no registry is needed and no other software is confused:
+//!
+//! ```text
+//! purpose  2.25.<e8b2…>   ENUMERATED { nodeAgent(1), workloadApi(2), agentPlane(3), identityService(4) }
+//! binding  2.25.<7f14…>   SEQUENCE { node OCTET STRING (SIZE(32)),  -- SHA-256 of the node's SPIFFE ID
+//!                                    namespaceUid UTF8String, serviceAccountUid UTF8String }
+//! ```
+//!
+//! `purpose` is in every leaf, `binding` in agent-plane leaves and nowhere else.
+
+use std::fmt;
+
+use crate::spiffe_id::{IdKind, SpiffeId};
+
+/// The UUID whose `2.25` arc names the purpose extension.
+pub const PURPOSE_UUID: u128 = 0xe8b2_5a6d_3c0f_4e7a_9d41_70c2_b6f3_158e;
+/// The UUID whose `2.25` arc names the binding extension.
+pub const BINDING_UUID: u128 = 0x7f14_c9d8_62ab_4b35_8e90_1dd5_3fa7_c264;
+/// The longest UID in a binding, in bytes. Kubernetes UIDs are 36.
+pub const MAX_UID_LENGTH: usize = 128;
+
+/// What a leaf certificate may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// A node's own: node channels and calls to the identity service.
+    NodeAgent,
+    /// Handed to the pod for its own use; never accepted between agents.
+    WorkloadApi,
+    /// Kept by the agent to prove the workload's identity, from one node only.
+    AgentPlane,
+    /// The identity service's server certificate.
+    IdentityService,
+}
+
+impl Purpose {
+    /// Every purpose.
+    pub const ALL: [Self; 4] =
+        [Self::NodeAgent, Self::WorkloadApi, Self::AgentPlane, Self::IdentityService];
+
+    /// The value of the ENUMERATED.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::NodeAgent => 1,
+            Self::WorkloadApi => 2,
+            Self::AgentPlane => 3,
+            Self::IdentityService => 4,
+        }
+    }
+
+    /// The purpose with that number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.number() == number)
+    }
+
+    /// Whether an ID of this shape may carry this purpose. A workload's certificate can then never
+    /// pass for a node's, nor a node's for the identity service's.
+    pub fn fits(self, id: &SpiffeId) -> bool {
+        match self {
+            Self::NodeAgent => matches!(id.kind(), IdKind::Node { .. }),
+            Self::WorkloadApi | Self::AgentPlane => matches!(id.kind(), IdKind::Workload { .. }),
+            Self::IdentityService => id.kind() == IdKind::IdentityService,
+        }
+    }
+
+    /// Whether certificates of this purpose carry a [`Binding`].
+    pub fn is_bound(self) -> bool {
+        self == Self::AgentPlane
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NodeAgent => "node agent",
+            Self::WorkloadApi => "workload API",
+            Self::AgentPlane => "agent plane",
+            Self::IdentityService => "identity service",
+        })
+    }
+}
+
+/// What an agent-plane certificate is tied to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// SHA-256 of the SPIFFE ID of the only node that may speak for the workload.
+    pub node: [u8; 32],
+    /// UID of the workload's namespace: a namespace made anew under the old name is another one.
+    pub namespace_uid: String,
+    /// UID of the workload's service account, likewise.
+    pub service_account_uid: String,
+}
+
+impl Binding {
+    /// A binding to `node`.
+    pub fn new(
+        node: &SpiffeId,
+        namespace_uid: impl Into<String>,
+        service_account_uid: impl Into<String>,
+    ) -> Self {
+        Self {
+            node: node_digest(node),
+            namespace_uid: namespace_uid.into(),
+            service_account_uid: service_account_uid.into(),
+        }
+    }
+}
+
+/// SHA-256 of a node's SPIFFE ID, as it stands in a [`Binding`].
+pub fn node_digest(node: &SpiffeId) -> [u8; 32] {
+    sha256(node.as_str().as_bytes())
+}
+
+/// SHA-256.
+pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data).as_ref());
+    out
+}
