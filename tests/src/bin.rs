@@ -14,7 +14,10 @@ pub fn dir() -> Result<PathBuf> {
         None => {
             let exe = std::env::current_exe().context("this test program's own path")?;
             // target/<profile>/deps/<test> -> target/<profile>
-            exe.ancestors().nth(2).context("a target folder above the test program")?.to_path_buf()
+            exe.ancestors()
+                .nth(2)
+                .context("a target folder above the test program")?
+                .to_path_buf()
         }
     };
     ensure!(

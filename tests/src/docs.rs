@@ -16,8 +16,14 @@ pub fn hold(file: &str, name: &str, want: &str) -> Result<()> {
     let path = root().join(file);
     let text = fs::read_to_string(&path).with_context(|| format!("{file} is missing"))?;
     let (start, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
-    let from = text.find(&start).with_context(|| format!("{file} has no {start:?}"))? + start.len();
-    let to = from + text[from..].find(end).with_context(|| format!("{file} has no {end:?} after {name}"))?;
+    let from = text
+        .find(&start)
+        .with_context(|| format!("{file} has no {start:?}"))?
+        + start.len();
+    let to = from
+        + text[from..]
+            .find(end)
+            .with_context(|| format!("{file} has no {end:?} after {name}"))?;
     let want = format!("{}\n", want.trim_end());
     if text[from..to] == want {
         return Ok(());
@@ -26,9 +32,19 @@ pub fn hold(file: &str, name: &str, want: &str) -> Result<()> {
         return write(&path, &format!("{}{want}{}", &text[..from], &text[to..]));
     }
     let have: Vec<_> = text[from..to].lines().collect();
-    let missing: Vec<_> = want.lines().filter(|line| !have.contains(line)).take(5).collect();
-    let stale: Vec<_> = have.iter().filter(|line| !want.lines().any(|w| w == **line)).take(5).collect();
-    bail!("{file}: the part {name:?} is not what the code says; run `make docs`.\nmissing: {missing:#?}\nstale: {stale:#?}")
+    let missing: Vec<_> = want
+        .lines()
+        .filter(|line| !have.contains(line))
+        .take(5)
+        .collect();
+    let stale: Vec<_> = have
+        .iter()
+        .filter(|line| !want.lines().any(|w| w == **line))
+        .take(5)
+        .collect();
+    bail!(
+        "{file}: the part {name:?} is not what the code says; run `make docs`.\nmissing: {missing:#?}\nstale: {stale:#?}"
+    )
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -1,6 +1,13 @@
 //! What the tests of the whole share: finding the programs, driving a lab, reading the repository.
-#![allow(clippy::print_stderr, reason = "tests speak to the person who runs them")]
+#![allow(
+    clippy::print_stderr,
+    reason = "tests speak to the person who runs them"
+)]
 
 pub mod bin;
 pub mod docs;
+pub mod lab;
+pub mod netns;
+pub mod packet;
 pub mod repo;
+pub mod shop;

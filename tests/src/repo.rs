@@ -12,7 +12,10 @@ use serde_json::Value;
 /// The repository's top folder.
 #[must_use]
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
 }
 
 /// One crate of the workspace.
@@ -30,7 +33,11 @@ impl Package {
     /// The top-level folder that it lives in.
     #[must_use]
     pub fn house(&self) -> &str {
-        self.dir.iter().next().and_then(|part| part.to_str()).unwrap_or("")
+        self.dir
+            .iter()
+            .next()
+            .and_then(|part| part.to_str())
+            .unwrap_or("")
     }
 }
 
@@ -39,7 +46,13 @@ impl Package {
 /// # Errors
 /// If `cargo metadata` fails.
 pub fn packages() -> Result<Vec<Package>> {
-    let text = cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline"])?;
+    let text = cargo(&[
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+        "--offline",
+    ])?;
     let meta: Value = serde_json::from_str(&text).context("cargo metadata's JSON")?;
     let list = meta["packages"].as_array().context("packages")?;
     list.iter()
@@ -55,7 +68,10 @@ pub fn packages() -> Result<Vec<Package>> {
                 .collect();
             Ok(Package {
                 name: package["name"].as_str().context("name")?.to_owned(),
-                dir: dir.strip_prefix(root()).context("inside the repository")?.to_path_buf(),
+                dir: dir
+                    .strip_prefix(root())
+                    .context("inside the repository")?
+                    .to_path_buf(),
                 uses,
             })
         })
@@ -67,8 +83,23 @@ pub fn packages() -> Result<Vec<Package>> {
 /// # Errors
 /// If `cargo tree` fails.
 pub fn tree(package: &str) -> Result<BTreeSet<String>> {
-    let text = cargo(&["tree", "--offline", "-p", package, "-e", "normal", "--prefix", "none", "-f", "{p}"])?;
-    Ok(text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
+    let text = cargo(&[
+        "tree",
+        "--offline",
+        "-p",
+        package,
+        "-e",
+        "normal",
+        "--prefix",
+        "none",
+        "-f",
+        "{p}",
+    ])?;
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Files that git tracks, relative to the top.
@@ -76,15 +107,33 @@ pub fn tree(package: &str) -> Result<BTreeSet<String>> {
 /// # Errors
 /// If git fails.
 pub fn tracked() -> Result<Vec<PathBuf>> {
-    let out = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output()?;
-    ensure!(out.status.success(), "git ls-files: {}", String::from_utf8_lossy(&out.stderr));
+    let out = Command::new("git")
+        .args(["ls-files", "-z"])
+        .current_dir(root())
+        .output()?;
+    ensure!(
+        out.status.success(),
+        "git ls-files: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     let text = String::from_utf8(out.stdout)?;
-    Ok(text.split('\0').filter(|path| !path.is_empty()).map(PathBuf::from).collect())
+    Ok(text
+        .split('\0')
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .collect())
 }
 
 fn cargo(args: &[&str]) -> Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let out = Command::new(cargo).args(args).current_dir(root()).output()?;
-    ensure!(out.status.success(), "cargo {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    let out = Command::new(cargo)
+        .args(args)
+        .current_dir(root())
+        .output()?;
+    ensure!(
+        out.status.success(),
+        "cargo {args:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     Ok(String::from_utf8(out.stdout)?)
 }

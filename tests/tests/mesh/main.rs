@@ -1,0 +1,16 @@
+//! Real processes, real namespaces, real packets: what the mesh must do, as an operator sees it.
+//!
+//! Every scenario brings up a lab of its own and removes it again.
+#![allow(
+    clippy::print_stderr,
+    reason = "tests speak to the person who runs them"
+)]
+
+mod bad_input;
+mod first_contact;
+mod hostile;
+mod leak;
+mod mtu;
+mod restart;
+mod talk;
+mod withdrawal;
