@@ -2,11 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
+use crate::svid::unix_time;
 use crate::x509::verify::uri_names;
 
 /// The largest bundle, in authorities. A rotation needs three (old, active, prepared).
@@ -21,6 +22,15 @@ pub struct TrustBundle {
     trust_domain: TrustDomain,
     sequence: u64,
     authorities: Vec<CertificateDer<'static>>,
+    anchors: Vec<Anchor>,
+}
+
+/// An authority as path building wants it, with the validity that path building leaves to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Anchor {
+    anchor: TrustAnchor<'static>,
+    not_before: UnixTime,
+    not_after: UnixTime,
 }
 
 impl TrustBundle {
@@ -38,12 +48,21 @@ impl TrustBundle {
             return Err(BundleError::Empty);
         }
         if authorities.len() > MAX_AUTHORITIES {
-            return Err(BundleError::TooMany { count: authorities.len() });
+            return Err(BundleError::TooMany {
+                count: authorities.len(),
+            });
         }
-        for (index, authority) in authorities.iter().enumerate() {
-            check_authority(&trust_domain, index, authority)?;
-        }
-        Ok(Self { trust_domain, sequence, authorities })
+        let anchors = authorities
+            .iter()
+            .enumerate()
+            .map(|(index, authority)| anchor(&trust_domain, index, authority))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            trust_domain,
+            sequence,
+            authorities,
+            anchors,
+        })
     }
 
     /// Reads a bundle from concatenated PEM `CERTIFICATE` sections.
@@ -57,13 +76,18 @@ impl TrustBundle {
     ) -> Result<Self, BundleError> {
         let authorities = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| BundleError::Pem { reason: error.to_string() })?;
+            .map_err(|error| BundleError::Pem {
+                reason: error.to_string(),
+            })?;
         Self::new(trust_domain, sequence, authorities)
     }
 
     /// The bundle as concatenated PEM `CERTIFICATE` sections.
     pub fn to_pem(&self) -> String {
-        self.authorities.iter().map(|authority| certificate_pem(authority)).collect()
+        self.authorities
+            .iter()
+            .map(|authority| certificate_pem(authority))
+            .collect()
     }
 
     /// Whose authorities these are.
@@ -79,6 +103,15 @@ impl TrustBundle {
     /// The authorities' certificates.
     pub fn authorities(&self) -> &[CertificateDer<'static>] {
         &self.authorities
+    }
+
+    /// The authorities within their validity.
+    pub(crate) fn anchors_at(&self, now: UnixTime) -> impl Iterator<Item = &TrustAnchor<'static>> {
+        let valid = move |anchor: &&Anchor| anchor.not_before <= now && now <= anchor.not_after;
+        self.anchors
+            .iter()
+            .filter(valid)
+            .map(|anchor| &anchor.anchor)
     }
 }
 
@@ -151,11 +184,11 @@ pub enum BundleError {
     },
 }
 
-fn check_authority(
+fn anchor(
     trust_domain: &TrustDomain,
     index: usize,
     authority: &CertificateDer<'_>,
-) -> Result<(), BundleError> {
+) -> Result<Anchor, BundleError> {
     let malformed = |reason: String| BundleError::Malformed { index, reason };
     let not_an_authority = |reason| BundleError::NotAnAuthority { index, reason };
 
@@ -167,20 +200,42 @@ fn check_authority(
     if !certificate.is_ca() {
         return Err(not_an_authority("basic constraints do not say CA"));
     }
-    let usage = certificate.key_usage().map_err(|error| malformed(error.to_string()))?;
+    let usage = certificate
+        .key_usage()
+        .map_err(|error| malformed(error.to_string()))?;
     if !usage.is_some_and(|usage| usage.value.key_cert_sign()) {
         return Err(not_an_authority("key usage lacks keyCertSign"));
     }
 
     let names = uri_names(&certificate).map_err(|error| malformed(error.to_string()))?;
-    let name = match names.as_slice() {
-        [] => return Ok(()),
-        [name] => *name,
+    match names.as_slice() {
+        // X509-SVID section 3.2: a signing certificate SHOULD itself be an SVID, and need not.
+        [] => {}
+        [name] => check_authority_id(trust_domain, index, name)?,
         [_, _, ..] => return Err(not_an_authority("it has more than one URI name")),
-    };
+    }
+    let anchor = webpki::anchor_from_trusted_cert(authority)
+        .map_err(|error| malformed(error.to_string()))?
+        .to_owned();
+    let validity = certificate.validity();
+    Ok(Anchor {
+        anchor,
+        not_before: unix_time(validity.not_before.timestamp()),
+        not_after: unix_time(validity.not_after.timestamp()),
+    })
+}
+
+fn check_authority_id(
+    trust_domain: &TrustDomain,
+    index: usize,
+    name: &str,
+) -> Result<(), BundleError> {
     let id = SpiffeId::new(name).map_err(|source| BundleError::BadId { index, source })?;
     if !id.path().is_empty() {
-        return Err(not_an_authority("its SPIFFE ID has a path"));
+        return Err(BundleError::NotAnAuthority {
+            index,
+            reason: "its SPIFFE ID has a path",
+        });
     }
     if id.trust_domain() != trust_domain {
         return Err(BundleError::ForeignTrustDomain {

@@ -24,6 +24,13 @@ impl<const N: usize> Secret<N> {
         secret
     }
 
+    /// Lets `fill` write the bytes in place, so that no copy is left on the way.
+    pub(crate) fn filled<E>(fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let mut secret = Self([0; N]);
+        fill(&mut secret.0)?;
+        Ok(secret)
+    }
+
     /// The bytes themselves. Named so that each place that handles them can be found.
     pub fn expose(&self) -> &[u8; N] {
         &self.0

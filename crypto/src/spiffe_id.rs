@@ -39,7 +39,10 @@ impl TrustDomain {
 
     /// The trust domain's own SPIFFE ID, which has no path. Signing certificates carry it.
     pub fn id(&self) -> SpiffeId {
-        SpiffeId { text: format!("{SCHEME}{}", self.0), trust_domain: self.clone() }
+        SpiffeId {
+            text: format!("{SCHEME}{}", self.0),
+            trust_domain: self.clone(),
+        }
     }
 }
 
@@ -119,7 +122,10 @@ impl SpiffeId {
     /// `spiffe://<trust domain>/signet/identity`.
     pub fn identity_service(trust_domain: &TrustDomain) -> Self {
         let text = format!("{SCHEME}{trust_domain}/signet/identity");
-        Self { text, trust_domain: trust_domain.clone() }
+        Self {
+            text,
+            trust_domain: trust_domain.clone(),
+        }
     }
 
     /// Each name must be one segment: a name with a slash in it would be somebody else's identity.
@@ -149,9 +155,10 @@ impl SpiffeId {
     pub fn kind(&self) -> IdKind<'_> {
         let segments: Vec<&str> = self.path().split('/').skip(1).collect();
         match segments.as_slice() {
-            ["ns", namespace, "sa", service_account] => {
-                IdKind::Workload { namespace, service_account }
-            }
+            ["ns", namespace, "sa", service_account] => IdKind::Workload {
+                namespace,
+                service_account,
+            },
             ["node", uid] => IdKind::Node { uid },
             ["signet", "identity"] => IdKind::IdentityService,
             [] => IdKind::TrustDomain,

@@ -58,13 +58,17 @@ impl TimeSource {
     pub fn anchor(&self, wall_ms: u64) {
         let boot_ms = millis((self.boot)());
         let wall_ms = i64::try_from(wall_ms).unwrap_or(i64::MAX);
-        self.wall_minus_boot_ms.store(wall_ms.saturating_sub(boot_ms), Ordering::Release);
+        self.wall_minus_boot_ms
+            .store(wall_ms.saturating_sub(boot_ms), Ordering::Release);
     }
 
     /// The present on both clocks.
     pub fn now(&self) -> Now {
         let boot = (self.boot)();
-        Now { boot, wall: self.wall_at(boot) }
+        Now {
+            boot,
+            wall: self.wall_at(boot),
+        }
     }
 
     /// The present as Unix milliseconds.
@@ -84,7 +88,9 @@ impl TimeSource {
 
 impl fmt::Debug for TimeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimeSource").field("now", &self.now()).finish()
+        f.debug_struct("TimeSource")
+            .field("now", &self.now())
+            .finish()
     }
 }
 
@@ -111,12 +117,20 @@ mod tests {
     fn wall_time_follows_the_boot_clock_from_its_anchor() {
         let boot = Arc::new(AtomicU64::new(50));
         let reader = Arc::clone(&boot);
-        let source =
-            TimeSource::new(move || Duration::from_secs(reader.load(Ordering::SeqCst)), 1_000_000);
+        let source = TimeSource::new(
+            move || Duration::from_secs(reader.load(Ordering::SeqCst)),
+            1_000_000,
+        );
         assert_eq!(source.now().wall, unix(1000));
 
         boot.store(60, Ordering::SeqCst);
-        assert_eq!(source.now(), Now { boot: Duration::from_secs(60), wall: unix(1010) });
+        assert_eq!(
+            source.now(),
+            Now {
+                boot: Duration::from_secs(60),
+                wall: unix(1010)
+            }
+        );
 
         source.clone().anchor(5_000_500);
         assert_eq!(source.wall_ms(), 5_000_500, "clones share the anchor");
@@ -125,7 +139,10 @@ mod tests {
 
     #[test]
     fn deadline_is_on_the_boot_clock_and_never_in_the_past() {
-        let now = Now { boot: Duration::from_secs(7), wall: unix(100) };
+        let now = Now {
+            boot: Duration::from_secs(7),
+            wall: unix(100),
+        };
         assert_eq!(now.deadline(unix(160)), Duration::from_secs(67));
         assert_eq!(now.deadline(unix(99)), Duration::from_secs(7));
         let forever = UnixTime::since_unix_epoch(Duration::MAX);

@@ -61,7 +61,9 @@ impl Serialize for PublicKey {
 impl<'de> Deserialize<'de> for PublicKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(de::Error::custom)
         } else {
             <[u8; 32]>::deserialize(deserializer).map(Self)
         }
@@ -96,7 +98,11 @@ impl PrivateKey {
         let key = agreement::PrivateKey::from_private_key(&X25519, self.0.expose())
             .map_err(|_| PrivateKeyError)?;
         let public = key.compute_public_key().map_err(|_| PrivateKeyError)?;
-        public.as_ref().try_into().map(PublicKey).map_err(|_| PrivateKeyError)
+        public
+            .as_ref()
+            .try_into()
+            .map(PublicKey)
+            .map_err(|_| PrivateKeyError)
     }
 }
 
@@ -125,7 +131,11 @@ impl Psk {
     /// # Errors
     /// Refuses the all-zero key.
     pub fn new(secret: Secret<32>) -> Result<Self, ZeroPsk> {
-        if secret.is_zero() { Err(ZeroPsk) } else { Ok(Self(secret)) }
+        if secret.is_zero() {
+            Err(ZeroPsk)
+        } else {
+            Ok(Self(secret))
+        }
     }
 
     /// The secret, for the engine's handshake.

@@ -2,6 +2,14 @@
 
 pub mod build;
 pub mod csr;
-mod der;
+pub(crate) mod der;
+mod extensions;
+mod keys;
 pub mod profile;
+pub(crate) mod template;
 pub mod verify;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

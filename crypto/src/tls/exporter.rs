@@ -1,10 +1,21 @@
-//! Keys derived from a node channel by the TLS 1.3 exporter.
-use std::sync::{Arc, Mutex};
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
-use zeroize::Zeroizing;
+//! Keys derived from a node channel by the TLS 1.3 exporter (RFC 8446, section 7.5).
+//!
+//! | value | exporter label | context | bytes |
+//! |---|---|---|---|
+//! | [`session_id`] | `EXPORTER-Channel-Binding` (RFC 9266) | none | 32, hashed once more |
+//! | [`psk`] | `EXPORTER-signet-wg-psk v1` | [`SlotContext`] | 32 |
+//! | [`confirm`] | `EXPORTER-signet-slot-confirm v1` | [`SlotContext`] | 32, the key of an HMAC |
+//!
+//! The first alone may be logged.
+
+use aws_lc_rs::{digest, hmac};
+use rustls::{ClientConnection, CommonState, ServerConnection};
+use subtle::ConstantTimeEq;
+
 use crate::secret::Secret;
 use crate::spiffe_id::SpiffeId;
 use crate::wg::{Psk, PublicKey};
+use crate::x509::profile::sha256;
 
 /// A side of the TLS connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,29 +26,140 @@ pub enum Role {
     Server,
 }
 
+impl Role {
+    /// The other side.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// The hash of the negotiated cipher suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SuiteHash {
-    /// TLS13_CHACHA20_POLY1305_SHA256 (and TLS13_AES_128_GCM_SHA256, which we do not offer).
+    /// Of TLS13_CHACHA20_POLY1305_SHA256.
     Sha256,
-    /// TLS13_AES_256_GCM_SHA384.
+    /// Of TLS13_AES_256_GCM_SHA384.
     Sha384,
+}
+
+impl SuiteHash {
+    /// Of a connection whose handshake is complete.
+    pub(super) fn of(connection: &CommonState) -> Result<Self, ExportError> {
+        use rustls::crypto::hash::HashAlgorithm;
+
+        if connection.is_handshaking() {
+            return Err(ExportError::Incomplete);
+        }
+        let suite = connection
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.tls13());
+        let suite = suite.ok_or(ExportError::Incomplete)?;
+        match suite.common.hash_provider.algorithm() {
+            HashAlgorithm::SHA256 => Ok(Self::Sha256),
+            HashAlgorithm::SHA384 => Ok(Self::Sha384),
+            other => Err(ExportError::Failed(format!(
+                "suite hash {other:?} is not in use here"
+            ))),
+        }
+    }
+
+    /// Its output, in bytes.
+    pub fn length(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+        }
+    }
+
+    /// The hash of the concatenated parts.
+    pub(super) fn digest(self, parts: &[&[u8]]) -> digest::Digest {
+        let mut context = digest::Context::new(match self {
+            Self::Sha256 => &digest::SHA256,
+            Self::Sha384 => &digest::SHA384,
+        });
+        parts.iter().for_each(|part| context.update(part));
+        context.finish()
+    }
+
+    pub(super) fn hmac(self, key: &[u8]) -> hmac::Key {
+        let algorithm = match self {
+            Self::Sha256 => hmac::HMAC_SHA256,
+            Self::Sha384 => hmac::HMAC_SHA384,
+        };
+        hmac::Key::new(algorithm, key)
+    }
 }
 
 /// A completed TLS 1.3 connection, as far as deriving keys from it goes.
 pub trait ChannelSecrets: Send {
-    /// The RFC 8446 section 7.5 exporter. No context and an empty one are the same in TLS 1.3.
+    /// The exporter. No context and an empty one are the same in TLS 1.3.
     ///
     /// # Errors
-    /// When the handshake is not complete, or `out` is too long.
-    fn export(&self, label: &[u8], context: Option<&[u8]>, out: &mut [u8]) -> Result<(), ExportError>;
+    /// When the handshake is not complete, or label or output are too long.
+    fn export(
+        &self,
+        label: &[u8],
+        context: Option<&[u8]>,
+        out: &mut [u8],
+    ) -> Result<(), ExportError>;
+
     /// The hash of the negotiated suite.
     ///
     /// # Errors
     /// When the handshake is not complete.
     fn suite_hash(&self) -> Result<SuiteHash, ExportError>;
+
     /// This end's role.
     fn role(&self) -> Role;
+}
+
+impl ChannelSecrets for ClientConnection {
+    fn export(
+        &self,
+        label: &[u8],
+        context: Option<&[u8]>,
+        out: &mut [u8],
+    ) -> Result<(), ExportError> {
+        SuiteHash::of(self)?;
+        let exported = self.export_keying_material(out, label, context);
+        exported
+            .map(|_| ())
+            .map_err(|error| ExportError::Failed(error.to_string()))
+    }
+
+    fn suite_hash(&self) -> Result<SuiteHash, ExportError> {
+        SuiteHash::of(self)
+    }
+
+    fn role(&self) -> Role {
+        Role::Client
+    }
+}
+
+impl ChannelSecrets for ServerConnection {
+    fn export(
+        &self,
+        label: &[u8],
+        context: Option<&[u8]>,
+        out: &mut [u8],
+    ) -> Result<(), ExportError> {
+        SuiteHash::of(self)?;
+        let exported = self.export_keying_material(out, label, context);
+        exported
+            .map(|_| ())
+            .map_err(|error| ExportError::Failed(error.to_string()))
+    }
+
+    fn suite_hash(&self) -> Result<SuiteHash, ExportError> {
+        SuiteHash::of(self)
+    }
+
+    fn role(&self) -> Role {
+        Role::Server
+    }
 }
 
 /// Why nothing was derived.
@@ -46,18 +168,21 @@ pub enum ExportError {
     /// Too early.
     #[error("TLS handshake is not complete; derive keys after it")]
     Incomplete,
-    /// The capture saw no connection, or more than one.
-    #[error("exporter capture saw {0} connections; make a new one for each")]
-    CaptureReused(usize),
+    /// The capture saw no connection, more than one, or was already emptied.
+    #[error("exporter capture saw {connections} connections or was emptied; make one for each")]
+    Capture {
+        /// How many it saw.
+        connections: usize,
+    },
     /// rustls or AWS-LC refused.
     #[error("TLS exporter failed: {0}")]
     Failed(String),
-    /// The exporter gave 32 zero bytes.
-    #[error("derived preshared key is all zero")]
+    /// The exporter gave 32 zero bytes, which WireGuard would take for no key.
+    #[error("derived preshared key is all zero; open the channel anew")]
     ZeroPsk,
 }
 
-/// Everything two ends of a slot agree on, in TLS role order (client first).
+/// Everything two ends of a slot agree on, in TLS role order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotContext {
     /// The epoch of the slot.
@@ -66,9 +191,9 @@ pub struct SlotContext {
     pub client_node: SpiffeId,
     /// SPIFFE ID of the node that is TLS server.
     pub server_node: SpiffeId,
-    /// The client's boot ID (16 bytes of the UUID).
+    /// The client machine's boot ID (the 16 bytes of the UUID).
     pub client_boot_id: [u8; 16],
-    /// The server's boot ID.
+    /// The server machine's boot ID.
     pub server_boot_id: [u8; 16],
     /// The client's WireGuard public key in this slot.
     pub client_wg: PublicKey,
@@ -80,55 +205,108 @@ pub struct SlotContext {
     pub server_port: u16,
 }
 
-/// The exporter secret of one connection, free of the connection, so that it can be used while the
-/// stream is busy elsewhere.
-pub struct TlsSecrets { secret: Zeroizing<Vec<u8>>, hash: SuiteHash, role: Role }
-
-/// Catches the exporter secret of exactly one connection.
-#[derive(Default)]
-pub struct ExporterCapture { seen: Mutex<Vec<Zeroizing<Vec<u8>>>> }
-
-/// `config` for one connection whose exporter secret is caught.
-pub fn capturing_client(config: &ClientConfig) -> (Arc<ClientConfig>, Arc<ExporterCapture>) { let _ = config; todo!() }
-/// `config` for one connection whose exporter secret is caught.
-pub fn capturing_server(config: &ServerConfig) -> (Arc<ServerConfig>, Arc<ExporterCapture>) { let _ = config; todo!() }
-
-impl TlsSecrets {
-    /// The secrets of a client's completed handshake.
+impl SlotContext {
+    /// The exporter context. Different contexts have different bytes: every field has a fixed
+    /// length, but for the two IDs, which are preceded by theirs.
     ///
-    /// # Errors
-    /// When it is not complete, or the capture was used for more than this connection.
-    pub fn of_client(connection: &ClientConnection, capture: &ExporterCapture) -> Result<Self, ExportError> { let _ = (connection, capture); todo!() }
-    /// The secrets of a server's completed handshake.
-    ///
-    /// # Errors
-    /// As [`TlsSecrets::of_client`].
-    pub fn of_server(connection: &ServerConnection, capture: &ExporterCapture) -> Result<Self, ExportError> { let _ = (connection, capture); todo!() }
+    /// ```text
+    /// offset      bytes  field
+    /// 0           9      "signet/1" 0x00
+    /// 9           8      epoch, big-endian
+    /// 17          2      length of the client's node ID, big-endian
+    /// 19          c      client's node ID
+    /// 19+c        2      length of the server's node ID, big-endian
+    /// 21+c        s      server's node ID
+    /// 21+c+s      16     client's boot ID
+    /// 37+c+s      16     server's boot ID
+    /// 53+c+s      32     client's WireGuard public key
+    /// 85+c+s      32     server's WireGuard public key
+    /// 117+c+s     2      client's WireGuard port, big-endian
+    /// 119+c+s     2      server's WireGuard port, big-endian
+    /// ```
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let ids = [self.client_node.as_str(), self.server_node.as_str()];
+        let mut out = Vec::with_capacity(121 + ids[0].len() + ids[1].len());
+        out.extend_from_slice(b"signet/1\0");
+        out.extend_from_slice(&self.epoch.to_be_bytes());
+        for id in ids {
+            // A SPIFFE ID has at most 2,048 bytes.
+            out.extend_from_slice(&(id.len() as u16).to_be_bytes());
+            out.extend_from_slice(id.as_bytes());
+        }
+        out.extend_from_slice(&self.client_boot_id);
+        out.extend_from_slice(&self.server_boot_id);
+        out.extend_from_slice(self.client_wg.as_bytes());
+        out.extend_from_slice(self.server_wg.as_bytes());
+        out.extend_from_slice(&self.client_port.to_be_bytes());
+        out.extend_from_slice(&self.server_port.to_be_bytes());
+        out
+    }
 }
 
-impl ChannelSecrets for TlsSecrets {
-    fn export(&self, label: &[u8], context: Option<&[u8]>, out: &mut [u8]) -> Result<(), ExportError> { let _ = (label, context, out, &self.secret); todo!() }
-    fn suite_hash(&self) -> Result<SuiteHash, ExportError> { Ok(self.hash) }
-    fn role(&self) -> Role { self.role }
-}
-
-/// The public name of a channel, the same at both ends.
+/// The public name of a channel, the same at both ends and nowhere else. It tells nothing about the
+/// channel's keys, so it may stand in logs and audit records.
 ///
 /// # Errors
 /// As [`ChannelSecrets::export`].
-pub fn session_id(channel: &dyn ChannelSecrets) -> Result<[u8; 32], ExportError> { let _ = channel; todo!() }
+pub fn session_id(channel: &dyn ChannelSecrets) -> Result<[u8; 32], ExportError> {
+    let binding = export::<32>(channel, CHANNEL_BINDING, None)?;
+    Ok(sha256(
+        &[b"signet session".as_slice(), binding.expose()].concat(),
+    ))
+}
+
 /// The WireGuard preshared key of a slot.
 ///
 /// # Errors
 /// As [`ChannelSecrets::export`].
-pub fn psk(channel: &dyn ChannelSecrets, slot: &SlotContext) -> Result<Psk, ExportError> { let _ = (channel, slot); todo!() }
-/// What `role` sends to show that it derived the same slot.
+pub fn psk(channel: &dyn ChannelSecrets, slot: &SlotContext) -> Result<Psk, ExportError> {
+    let secret = export::<32>(channel, PSK, Some(&slot.to_bytes()))?;
+    Psk::new(secret).map_err(|_| ExportError::ZeroPsk)
+}
+
+/// What `role` sends to show that it has the same channel and the same idea of the slot.
 ///
 /// # Errors
 /// As [`ChannelSecrets::export`].
-pub fn confirm(channel: &dyn ChannelSecrets, slot: &SlotContext, role: Role) -> Result<[u8; 32], ExportError> { let _ = (channel, slot, role, Secret::new([0;1])); todo!() }
-/// Whether `presented` is what `role` must send, in constant time.
+pub fn confirm(
+    channel: &dyn ChannelSecrets,
+    slot: &SlotContext,
+    role: Role,
+) -> Result<[u8; 32], ExportError> {
+    let key = export::<32>(channel, CONFIRM, Some(&slot.to_bytes()))?;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+    let name = match role {
+        Role::Client => b"client",
+        Role::Server => b"server",
+    };
+    let mut out = [0; 32];
+    out.copy_from_slice(hmac::sign(&key, name).as_ref());
+    Ok(out)
+}
+
+/// Whether `presented` is what `role` must send, in time that does not depend on it.
 ///
 /// # Errors
 /// As [`ChannelSecrets::export`].
-pub fn confirm_matches(channel: &dyn ChannelSecrets, slot: &SlotContext, role: Role, presented: &[u8]) -> Result<bool, ExportError> { let _ = (channel, slot, role, presented); todo!() }
+pub fn confirm_matches(
+    channel: &dyn ChannelSecrets,
+    slot: &SlotContext,
+    role: Role,
+    presented: &[u8],
+) -> Result<bool, ExportError> {
+    let expected = confirm(channel, slot, role)?;
+    Ok(expected.as_slice().ct_eq(presented).into())
+}
+
+const CHANNEL_BINDING: &[u8] = b"EXPORTER-Channel-Binding";
+const PSK: &[u8] = b"EXPORTER-signet-wg-psk v1";
+const CONFIRM: &[u8] = b"EXPORTER-signet-slot-confirm v1";
+
+fn export<const N: usize>(
+    channel: &dyn ChannelSecrets,
+    label: &[u8],
+    context: Option<&[u8]>,
+) -> Result<Secret<N>, ExportError> {
+    Secret::filled(|out| channel.export(label, context, out))
+}

@@ -1,13 +1,35 @@
-//! Checking certificate chains.
+//! Checking certificate chains: RFC 5280 path validation by rustls-webpki, and on top of it what
+//! X509-SVID and Signet demand of a leaf.
+//!
+//! The identity is that of certificate 0 and of no other. Certificates after it must be signing
+//! certificates, so that a second leaf, appended to a valid chain, is refused and not merely ignored.
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, aws_lc_rs as algorithm};
 use x509_parser::error::X509Error;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::X509Certificate;
+use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, ParsedExtension};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::extensions;
+use super::keys::KeyKind;
+use super::profile::{Binding, Purpose, node_digest, sha256};
 use crate::bundle::TrustBundle;
-use crate::spiffe_id::SpiffeId;
-use crate::x509::profile::{Binding, Purpose};
+use crate::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
+use crate::svid::unix_time;
+
+/// The longest chain: a leaf and up to three authorities below the root.
+pub const MAX_CHAIN_LENGTH: usize = 4;
+/// The largest certificate, in bytes.
+pub const MAX_CERTIFICATE_LENGTH: usize = 8192;
+
+/// Signature algorithms believed in certificates.
+pub(crate) static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+    algorithm::ECDSA_P256_SHA256,
+    algorithm::ECDSA_P256_SHA384,
+    algorithm::ECDSA_P384_SHA256,
+    algorithm::ECDSA_P384_SHA384,
+    algorithm::ED25519,
+];
 
 /// Which side of a connection the certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +38,7 @@ pub enum Usage {
     Client,
     /// TLS server authentication.
     Server,
-    /// Both, as X509-SVID wants.
+    /// Both, as X509-SVID section 4.4 wants of every leaf. For exported authenticators.
     Either,
 }
 
@@ -27,10 +49,32 @@ pub struct Expect {
     pub id: Option<SpiffeId>,
     /// Exactly this purpose.
     pub purpose: Option<Purpose>,
-    /// Bound to this node.
+    /// Bound to this node (by its SPIFFE ID).
     pub node: Option<SpiffeId>,
     /// For this side of a connection.
     pub usage: Usage,
+}
+
+impl Expect {
+    /// Any valid SVID of the trust domain.
+    pub fn any(usage: Usage) -> Self {
+        Self {
+            id: None,
+            purpose: None,
+            node: None,
+            usage,
+        }
+    }
+
+    /// Exactly `id`, in an agent-plane certificate bound to `node`: what a workload proof must be.
+    pub fn workload_on(id: SpiffeId, node: SpiffeId) -> Self {
+        Self {
+            id: Some(id),
+            purpose: Some(Purpose::AgentPlane),
+            node: Some(node),
+            usage: Usage::Either,
+        }
+    }
 }
 
 /// What a checked leaf says.
@@ -40,13 +84,13 @@ pub struct VerifiedSvid {
     pub id: SpiffeId,
     /// For what use.
     pub purpose: Purpose,
-    /// To what it is tied; always there for agent-plane certificates.
+    /// To what it is tied; there for agent-plane certificates and for no other.
     pub binding: Option<Binding>,
-    /// Start of validity.
+    /// Start of the leaf's validity.
     pub not_before: UnixTime,
-    /// End of validity of the leaf.
+    /// End of the leaf's validity, or of the shortest-lived authority above it if that is earlier.
     pub not_after: UnixTime,
-    /// Serial number, big-endian, without leading zeros.
+    /// Serial number of the leaf, big-endian, without leading zeros.
     pub serial: Vec<u8>,
     /// SHA-256 of the leaf's SubjectPublicKeyInfo.
     pub spki_sha256: [u8; 32],
@@ -54,28 +98,419 @@ pub struct VerifiedSvid {
     pub cert_sha256: [u8; 32],
 }
 
-/// Checks `chain` (leaf first) against one trust domain's authorities at `now`.
+/// Checks `chain` (leaf first) against one trust domain's authorities, as of `now`.
 ///
 /// # Errors
-/// Names the first rule that is broken.
-pub fn verify(chain: &[CertificateDer<'_>], bundle: &TrustBundle, now: UnixTime, expect: &Expect) -> Result<VerifiedSvid, VerifyError> { let _ = (chain, bundle, now, expect); todo!() }
+/// Names the first rule that is broken: of size, of an SVID's shape, of the path to an authority, or
+/// of `expect`.
+pub fn verify(
+    chain: &[CertificateDer<'_>],
+    bundle: &TrustBundle,
+    now: UnixTime,
+    expect: &Expect,
+) -> Result<VerifiedSvid, VerifyError> {
+    let [leaf_der, intermediates @ ..] = chain else {
+        return Err(VerifyError::NoCertificate);
+    };
+    check_sizes(chain)?;
+    let leaf = parse(leaf_der, 0)?;
+    let mut svid = check_leaf(&leaf, leaf_der)?;
+    if svid.id.trust_domain() != bundle.trust_domain() {
+        return Err(VerifyError::ForeignTrustDomain {
+            found: svid.id,
+            expected: bundle.trust_domain().clone(),
+        });
+    }
+    for (index, der) in intermediates.iter().enumerate() {
+        let authority_end = check_intermediate(der, index + 1, bundle.trust_domain())?;
+        svid.not_after = svid.not_after.min(authority_end);
+    }
+    let anchors: Vec<_> = bundle.anchors_at(now).cloned().collect();
+    check_path(leaf_der, intermediates, &anchors, now, expect.usage)?;
+    check_expectations(&svid, expect)?;
+    Ok(svid)
+}
 
 /// Why a chain is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum VerifyError {
     /// No certificate at all.
     #[error("no certificate was presented")]
     NoCertificate,
+    /// More than [`MAX_CHAIN_LENGTH`] certificates.
+    #[error("chain has {length} certificates; at most {MAX_CHAIN_LENGTH} are allowed")]
+    ChainTooLong {
+        /// How many there are.
+        length: usize,
+    },
+    /// A certificate of more than [`MAX_CERTIFICATE_LENGTH`] bytes.
+    #[error("a certificate has {length} bytes; at most {MAX_CERTIFICATE_LENGTH} are allowed")]
+    CertificateTooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// A certificate does not parse.
+    #[error("certificate {index} of the chain does not parse: {reason}")]
+    Malformed {
+        /// Its place in the chain, from 0.
+        index: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// The leaf is a signing certificate (X509-SVID, section 5.2).
+    #[error("leaf is a signing certificate (CA is true)")]
+    LeafIsAuthority,
+    /// The leaf's key usage breaks X509-SVID section 4.3.
+    #[error("leaf's key usage is wrong: {0}")]
+    KeyUsage(&'static str),
+    /// The leaf's extended key usage breaks X509-SVID section 4.4.
+    #[error("leaf's extended key usage lacks server or client authentication")]
+    ExtendedKeyUsage,
+    /// The leaf's key is neither ECDSA P-256 nor Ed25519.
+    #[error("leaf's key is neither ECDSA P-256 nor Ed25519")]
+    UnsupportedKey,
+    /// Not exactly one URI name (X509-SVID, section 2).
+    #[error("leaf has {0} URI names; an SVID has exactly one")]
+    UriNames(usize),
+    /// The subject is empty and the names are not critical (X509-SVID, section 3.1).
+    #[error("leaf has no subject, and its alternative names are not marked critical")]
+    NamesNotCritical,
+    /// The URI is no SPIFFE ID.
+    #[error("leaf's URI name is no SPIFFE ID: {0}")]
+    BadId(#[from] SpiffeIdError),
+    /// The SPIFFE ID has no path (X509-SVID, section 3.1).
+    #[error("leaf's SPIFFE ID {0} is that of a trust domain, with no path")]
+    NoPath(SpiffeId),
+    /// No purpose, or a broken one.
+    #[error("leaf's purpose extension is {0}")]
+    PurposeExtension(&'static str),
+    /// The purpose does not go with the shape of the ID.
+    #[error("leaf of {id} has the purpose {purpose}, which such an ID cannot have")]
+    PurposeDoesNotFit {
+        /// The leaf's ID.
+        id: SpiffeId,
+        /// The leaf's purpose.
+        purpose: Purpose,
+    },
+    /// No binding, a broken one, or one where none belongs.
+    #[error("leaf's binding extension is {0}")]
+    BindingExtension(&'static str),
+    /// The leaf is of another trust domain than the bundle.
+    #[error("{found} is not of trust domain {expected}")]
+    ForeignTrustDomain {
+        /// The leaf's ID.
+        found: SpiffeId,
+        /// The bundle's trust domain.
+        expected: TrustDomain,
+    },
+    /// A certificate after the first is no signing certificate of the trust domain.
+    #[error("certificate {index} of the chain is no signing certificate: {reason}")]
+    Intermediate {
+        /// Its place in the chain, from 1.
+        index: usize,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// No path leads to an authority of the bundle.
+    #[error("no authority of the trust bundle stands behind the certificate")]
+    UnknownIssuer,
+    /// A certificate is not signed by who it says.
+    #[error("a signature in the chain is wrong")]
+    BadSignature,
+    /// A certificate's time is over.
+    #[error("a certificate expired at {not_after} (Unix seconds), and it is {now}")]
+    Expired {
+        /// End of validity, in Unix seconds.
+        not_after: u64,
+        /// The present, in Unix seconds.
+        now: u64,
+    },
+    /// A certificate's time has not come.
+    #[error("a certificate is valid from {not_before} (Unix seconds), and it is {now}; clocks?")]
+    NotYetValid {
+        /// Start of validity, in Unix seconds.
+        not_before: u64,
+        /// The present, in Unix seconds.
+        now: u64,
+    },
+    /// Path validation failed otherwise.
+    #[error("certificate path is refused: {0}")]
+    Path(String),
+    /// Somebody else than expected.
+    #[error("peer is {found}, not {expected}")]
+    WrongId {
+        /// The leaf's ID.
+        found: SpiffeId,
+        /// Who was expected.
+        expected: SpiffeId,
+    },
+    /// Bound to another node, or to none.
+    #[error("certificate of {id} is not bound to {node}")]
+    WrongNode {
+        /// The leaf's ID.
+        id: SpiffeId,
+        /// Where it was presented.
+        node: SpiffeId,
+    },
+    /// For another use.
+    #[error("certificate of {id} is for the purpose {found}, not {expected}")]
+    WrongPurpose {
+        /// The leaf's ID.
+        id: SpiffeId,
+        /// Its purpose.
+        found: Purpose,
+        /// The purpose that was expected.
+        expected: Purpose,
+    },
+}
+
+fn check_sizes(chain: &[CertificateDer<'_>]) -> Result<(), VerifyError> {
+    if chain.len() > MAX_CHAIN_LENGTH {
+        return Err(VerifyError::ChainTooLong {
+            length: chain.len(),
+        });
+    }
+    match chain.iter().find(|der| der.len() > MAX_CERTIFICATE_LENGTH) {
+        Some(der) => Err(VerifyError::CertificateTooLong { length: der.len() }),
+        None => Ok(()),
+    }
+}
+
+fn parse<'a>(
+    der: &'a CertificateDer<'_>,
+    index: usize,
+) -> Result<X509Certificate<'a>, VerifyError> {
+    let malformed = |reason: String| VerifyError::Malformed { index, reason };
+    let (rest, certificate) =
+        X509Certificate::from_der(der).map_err(|error| malformed(error.to_string()))?;
+    if !rest.is_empty() {
+        return Err(malformed("bytes after the certificate".to_owned()));
+    }
+    // An extension that does not parse would look like one that is absent to the typed accessors.
+    for extension in certificate.extensions() {
+        if let ParsedExtension::ParseError { error } = extension.parsed_extension() {
+            return Err(malformed(format!("extension {}: {error}", extension.oid)));
+        }
+        if certificate.get_extension_unique(&extension.oid).is_err() {
+            return Err(malformed(format!(
+                "extension {} is there twice",
+                extension.oid
+            )));
+        }
+    }
+    Ok(certificate)
+}
+
+/// Everything a leaf must be by itself, before anybody vouches for it.
+fn check_leaf(
+    leaf: &X509Certificate<'_>,
+    der: &CertificateDer<'_>,
+) -> Result<VerifiedSvid, VerifyError> {
+    let malformed = |error: X509Error| VerifyError::Malformed {
+        index: 0,
+        reason: error.to_string(),
+    };
+
+    if leaf
+        .basic_constraints()
+        .map_err(malformed)?
+        .is_some_and(|extension| extension.value.ca)
+    {
+        return Err(VerifyError::LeafIsAuthority);
+    }
+    check_leaf_key_usage(leaf)?;
+    let extended = leaf.extended_key_usage().map_err(malformed)?;
+    if extended.is_some_and(|extension| !is_for_both_sides(extension.value)) {
+        return Err(VerifyError::ExtendedKeyUsage);
+    }
+    if KeyKind::of_spki(leaf.public_key()).is_none() {
+        return Err(VerifyError::UnsupportedKey);
+    }
+
+    let id = leaf_id(leaf)?;
+    let purpose = extensions::purpose(leaf)?;
+    if !purpose.fits(&id) {
+        return Err(VerifyError::PurposeDoesNotFit { id, purpose });
+    }
+    let binding = extensions::binding(leaf)?;
+    match (&binding, purpose.is_bound()) {
+        (Some(_), true) | (None, false) => {}
+        (None, true) => return Err(VerifyError::BindingExtension("missing")),
+        (Some(_), false) => return Err(VerifyError::BindingExtension("out of place")),
+    }
+
+    let validity = leaf.validity();
+    let serial = leaf.tbs_certificate.raw_serial();
+    let significant = serial
+        .iter()
+        .position(|byte| *byte != 0)
+        .unwrap_or(serial.len());
+    Ok(VerifiedSvid {
+        id,
+        purpose,
+        binding,
+        not_before: unix_time(validity.not_before.timestamp()),
+        not_after: unix_time(validity.not_after.timestamp()),
+        serial: serial[significant..].to_vec(),
+        spki_sha256: sha256(leaf.public_key().raw),
+        cert_sha256: sha256(der),
+    })
+}
+
+fn check_leaf_key_usage(leaf: &X509Certificate<'_>) -> Result<(), VerifyError> {
+    let usage = leaf
+        .key_usage()
+        .map_err(|_| VerifyError::KeyUsage("malformed"))?;
+    let Some(usage) = usage else {
+        return Err(VerifyError::KeyUsage("missing"));
+    };
+    if !usage.critical {
+        return Err(VerifyError::KeyUsage("not marked critical"));
+    }
+    if !usage.value.digital_signature() {
+        return Err(VerifyError::KeyUsage("digitalSignature is not set"));
+    }
+    if usage.value.key_cert_sign() || usage.value.crl_sign() {
+        return Err(VerifyError::KeyUsage("keyCertSign or cRLSign is set"));
+    }
+    Ok(())
+}
+
+fn is_for_both_sides(usage: &ExtendedKeyUsage<'_>) -> bool {
+    usage.server_auth && usage.client_auth
+}
+
+fn leaf_id(leaf: &X509Certificate<'_>) -> Result<SpiffeId, VerifyError> {
+    let malformed = |error: X509Error| VerifyError::Malformed {
+        index: 0,
+        reason: error.to_string(),
+    };
+    let uris = uri_names(leaf).map_err(malformed)?;
+    let [uri] = uris.as_slice() else {
+        return Err(VerifyError::UriNames(uris.len()));
+    };
+    let names = leaf.subject_alternative_name().map_err(malformed)?;
+    let has_subject = leaf.subject().iter().next().is_some();
+    if !has_subject && !names.is_some_and(|names| names.critical) {
+        return Err(VerifyError::NamesNotCritical);
+    }
+    let id = SpiffeId::new(*uri)?;
+    if id.path().is_empty() {
+        return Err(VerifyError::NoPath(id));
+    }
+    Ok(id)
+}
+
+/// Checks what X509-SVID section 3.2 and 4 demand of a signing certificate; returns its end.
+fn check_intermediate(
+    der: &CertificateDer<'_>,
+    index: usize,
+    trust_domain: &TrustDomain,
+) -> Result<UnixTime, VerifyError> {
+    let refuse = |reason| Err(VerifyError::Intermediate { index, reason });
+    let malformed = |error: X509Error| VerifyError::Malformed {
+        index,
+        reason: error.to_string(),
+    };
+
+    let certificate = parse(der, index)?;
+    let constraints = certificate.basic_constraints().map_err(malformed)?;
+    if !constraints.is_some_and(|extension| extension.value.ca) {
+        return refuse("CA is not true");
+    }
+    let usage = certificate.key_usage().map_err(malformed)?;
+    if !usage.is_some_and(|extension| extension.critical && extension.value.key_cert_sign()) {
+        return refuse("keyCertSign is not set, or key usage is not critical");
+    }
+    match uri_names(&certificate).map_err(malformed)?.as_slice() {
+        [] => {}
+        [uri] => match SpiffeId::new(*uri) {
+            Ok(id) if !id.path().is_empty() => return refuse("its SPIFFE ID has a path"),
+            Ok(id) if id.trust_domain() != trust_domain => {
+                return refuse("it is of another trust domain");
+            }
+            Ok(_) => {}
+            Err(_) => return refuse("its URI name is no SPIFFE ID"),
+        },
+        [_, _, ..] => return refuse("it has more than one URI name"),
+    }
+    Ok(unix_time(certificate.validity().not_after.timestamp()))
+}
+
+fn check_path(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    anchors: &[TrustAnchor<'_>],
+    now: UnixTime,
+    usage: Usage,
+) -> Result<(), VerifyError> {
+    let leaf = EndEntityCert::try_from(leaf).map_err(path_error)?;
+    let usage = match usage {
+        Usage::Client => KeyUsage::client_auth(),
+        // The leaf has both or neither by now, so for either side one path tells.
+        Usage::Server | Usage::Either => KeyUsage::server_auth(),
+    };
+    leaf.verify_for_usage(ALGORITHMS, anchors, intermediates, now, usage, None, None)
+        .map_err(path_error)?;
+    Ok(())
+}
+
+fn path_error(error: webpki::Error) -> VerifyError {
+    match error {
+        webpki::Error::CertExpired { time, not_after } => VerifyError::Expired {
+            not_after: not_after.as_secs(),
+            now: time.as_secs(),
+        },
+        webpki::Error::CertNotValidYet { time, not_before } => VerifyError::NotYetValid {
+            not_before: not_before.as_secs(),
+            now: time.as_secs(),
+        },
+        webpki::Error::UnknownIssuer => VerifyError::UnknownIssuer,
+        webpki::Error::InvalidSignatureForPublicKey => VerifyError::BadSignature,
+        other => VerifyError::Path(other.to_string()),
+    }
+}
+
+fn check_expectations(svid: &VerifiedSvid, expect: &Expect) -> Result<(), VerifyError> {
+    if let Some(expected) = &expect.id
+        && *expected != svid.id
+    {
+        return Err(VerifyError::WrongId {
+            found: svid.id.clone(),
+            expected: expected.clone(),
+        });
+    }
+    if let Some(node) = &expect.node
+        && svid.binding.as_ref().map(|binding| binding.node) != Some(node_digest(node))
+    {
+        return Err(VerifyError::WrongNode {
+            id: svid.id.clone(),
+            node: node.clone(),
+        });
+    }
+    if let Some(expected) = expect.purpose
+        && expected != svid.purpose
+    {
+        return Err(VerifyError::WrongPurpose {
+            id: svid.id.clone(),
+            found: svid.purpose,
+            expected,
+        });
+    }
+    Ok(())
 }
 
 /// The URI names of a certificate.
-pub(crate) fn uri_names<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<&'a str>, X509Error> {
-    let mut uris = Vec::new();
-    for name in certificate.subject_alternative_name()?.iter().flat_map(|names| &names.value.general_names) {
-        if let GeneralName::URI(uri) = name {
-            uris.push(*uri);
-        }
-    }
-    Ok(uris)
+pub(crate) fn uri_names<'a>(
+    certificate: &'a X509Certificate<'_>,
+) -> Result<Vec<&'a str>, X509Error> {
+    let names = certificate.subject_alternative_name()?;
+    let names = names
+        .iter()
+        .flat_map(|extension| &extension.value.general_names);
+    let uri = |name: &'a GeneralName<'_>| match name {
+        GeneralName::URI(uri) => Some(*uri),
+        _ => None,
+    };
+    Ok(names.filter_map(uri).collect())
 }
