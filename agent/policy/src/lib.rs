@@ -11,9 +11,16 @@
 mod block;
 mod compile;
 pub mod crd;
+pub mod diff;
+mod explain;
 mod facts;
+#[cfg(any(test, feature = "test-util"))]
+pub mod generate;
 mod import;
 mod model;
+#[cfg(any(test, feature = "test-util"))]
+pub mod naive;
+mod partition;
 mod ports;
 mod problem;
 mod resolve;
@@ -21,11 +28,16 @@ mod select;
 mod set;
 
 pub use crate::compile::PairPolicy;
+pub use crate::explain::{Cause, DryRunDifference, Explanation, Outcome, Query, Side};
 pub use crate::facts::{NamedPort, PeerFacts, PodFacts, Protocol};
 pub use crate::model::{
     Action, Authentication, Direction, Enforcement, Entity, Isolation, Mode, PolicyKind, PolicyRef,
     RuleId, RuleName, Verdict,
 };
+pub use crate::partition::CidrPartition;
 pub use crate::ports::{PortMap, PortPrefix, PortRange};
 pub use crate::problem::PolicyProblem;
 pub use crate::set::PolicySet;
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ impl Direction {
 
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Direction::Ingress => "ingress",
             Direction::Egress => "egress",
         })
