@@ -170,7 +170,7 @@ impl Naive {
             rule: None,
             deny: false,
             required: false,
-            allowed: !isolated && !(strict && matches!(peer, PeerFacts::Address(_))),
+            allowed: !(isolated || strict && matches!(peer, PeerFacts::Address(_))),
         };
         if let Some(rule) = denies.into_iter().next() {
             side.rule = Some(rule);
@@ -273,7 +273,10 @@ fn one_peer(written: &Value, peer: &PeerFacts, own: &str, deny: bool) -> bool {
     match peer {
         PeerFacts::Pod(pod) => pod_matches(written, pod, own, deny),
         PeerFacts::Unmanaged(_) => deny,
-        _ => false,
+        PeerFacts::Address(_)
+        | PeerFacts::Host(_)
+        | PeerFacts::RemoteNode(_)
+        | PeerFacts::KubeApiServer(_) => false,
     }
 }
 

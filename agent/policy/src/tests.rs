@@ -33,7 +33,10 @@ fn cluster(full_name: &str) -> PodFacts {
     };
     let (namespace, name) = full_name.split_once('/').unwrap();
     let map = |labels: &[(&str, &str)]| -> BTreeMap<String, String> {
-        labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     };
     let named = |(name, port): (&str, u16)| NamedPort {
         name: name.to_owned(),
@@ -68,8 +71,10 @@ fn peer(name: &str) -> PeerFacts {
 }
 
 fn set_of(network: &[Value], authenticated: &[Value]) -> PolicySet {
-    let network: Vec<_> =
-        network.iter().map(|value| serde_json::from_value(value.clone()).unwrap()).collect();
+    let network: Vec<_> = network
+        .iter()
+        .map(|value| serde_json::from_value(value.clone()).unwrap())
+        .collect();
     let (set, problems) = PolicySet::from_objects(&network, authenticated);
     assert_eq!(problems, []);
     set
@@ -78,5 +83,13 @@ fn set_of(network: &[Value], authenticated: &[Value]) -> PolicySet {
 /// Whether a flow passes in strict mode.
 fn allowed(set: &PolicySet, from: &str, to: &str, protocol: u8, port: u16) -> bool {
     let (from, to) = (peer(from), peer(to));
-    set.explain(&Query { from, to, protocol, port, mode: Mode::Strict }).outcome == Outcome::Allowed
+    set.explain(&Query {
+        from,
+        to,
+        protocol,
+        port,
+        mode: Mode::Strict,
+    })
+    .outcome
+        == Outcome::Allowed
 }

@@ -73,16 +73,26 @@ fn fault(path: String, error: &serde_json::Error) -> Fault {
         return Fault::new(path, "missing", "add it");
     }
     let Some((what, expected)) = text.split_once(", expected ") else {
-        return Fault::new(path, text, "correct it; docs/policy.md describes every field");
+        return Fault::new(
+            path,
+            text,
+            "correct it; docs/policy.md describes every field",
+        );
     };
     // The path ends in the unknown field's name already.
-    let what = if what.starts_with("unknown field") { "unknown field" } else { what };
+    let what = if what.starts_with("unknown field") {
+        "unknown field"
+    } else {
+        what
+    };
     Fault::new(path, what, format!("use {}", choice(expected)))
 }
 
 /// Serde's "one of `a`, `b`, `c`" as "`a`, `b` or `c`".
 fn choice(expected: &str) -> String {
-    let expected = expected.trim_start_matches("one of ").replace("a sequence", "a list");
+    let expected = expected
+        .trim_start_matches("one of ")
+        .replace("a sequence", "a list");
     match expected.rsplit_once(", `") {
         Some((others, last)) => format!("{others} or `{last}"),
         None => expected,

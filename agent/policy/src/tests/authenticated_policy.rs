@@ -40,40 +40,90 @@ fn isolation_follows_the_directions_that_are_given() {
 #[test]
 fn selectors_of_every_kind() {
     let table = [
-        (json!([{"from": [{"serviceAccounts": [{"namespace": "pay", "name": "api"}]}]}]),
-            vec!["pay/api"]),
-        (json!([{"from": [{"serviceAccounts": [{"name": "web"}]}]}]), vec!["shop/web"]),
-        (json!([{"from": [{"spiffeIDs": ["spiffe://lab.signet/ns/pay/sa/batch"]}]}]),
-            vec!["pay/batch"]),
-        (json!([{"from": [{"spiffeIDs": ["spiffe://other.example/ns/pay/sa/batch"]}]}]), vec![]),
+        (
+            json!([{"from": [{"serviceAccounts": [{"namespace": "pay", "name": "api"}]}]}]),
+            vec!["pay/api"],
+        ),
+        (
+            json!([{"from": [{"serviceAccounts": [{"name": "web"}]}]}]),
+            vec!["shop/web"],
+        ),
+        (
+            json!([{"from": [{"spiffeIDs": ["spiffe://lab.signet/ns/pay/sa/batch"]}]}]),
+            vec!["pay/batch"],
+        ),
+        (
+            json!([{"from": [{"spiffeIDs": ["spiffe://other.example/ns/pay/sa/batch"]}]}]),
+            vec![],
+        ),
         (json!([{"from": [{"podSelector": {}}]}]), vec!["shop/web"]),
-        (json!([{"from": [{"podSelector": {}, "namespaceSelector": {}}]}]),
-            vec!["shop/web", "pay/api", "pay/batch"]),
-        (json!([{"from": [{"entities": ["Cluster"]}]}]), vec!["shop/web", "pay/api", "pay/batch"]),
-        (json!([{"from": [{"entities": ["Cluster"]}], "authentication": "Optional"}]),
-            vec!["shop/web", "pay/api", "pay/batch", "shop/legacy", "host", "remote-node",
-                 "kube-apiserver", "unmanaged"]),
-        (json!([{"from": [{"entities": ["Unmanaged"]}], "authentication": "Optional"}]),
-            vec!["shop/legacy", "unmanaged"]),
-        (json!([{"from": [{"entities": ["World"]}], "authentication": "Optional"}]),
-            vec!["203.0.113.9", "10.0.0.99"]),
-        (json!([{"from": [{"entities": ["Host", "RemoteNode"]}], "authentication": "Optional"}]),
-            vec!["host", "remote-node"]),
-        (json!([{"from": [{"entities": ["KubeAPIServer"]}], "authentication": "Optional"}]),
-            vec!["kube-apiserver"]),
-        (json!([{"from": [{"cidrs": [{"cidr": "203.0.113.0/24"}]}], "authentication": "Optional"}]),
-            vec!["203.0.113.9"]),
+        (
+            json!([{"from": [{"podSelector": {}, "namespaceSelector": {}}]}]),
+            vec!["shop/web", "pay/api", "pay/batch"],
+        ),
+        (
+            json!([{"from": [{"entities": ["Cluster"]}]}]),
+            vec!["shop/web", "pay/api", "pay/batch"],
+        ),
+        (
+            json!([{"from": [{"entities": ["Cluster"]}], "authentication": "Optional"}]),
+            vec![
+                "shop/web",
+                "pay/api",
+                "pay/batch",
+                "shop/legacy",
+                "host",
+                "remote-node",
+                "kube-apiserver",
+                "unmanaged",
+            ],
+        ),
+        (
+            json!([{"from": [{"entities": ["Unmanaged"]}], "authentication": "Optional"}]),
+            vec!["shop/legacy", "unmanaged"],
+        ),
+        (
+            json!([{"from": [{"entities": ["World"]}], "authentication": "Optional"}]),
+            vec!["203.0.113.9", "10.0.0.99"],
+        ),
+        (
+            json!([{"from": [{"entities": ["Host", "RemoteNode"]}], "authentication": "Optional"}]),
+            vec!["host", "remote-node"],
+        ),
+        (
+            json!([{"from": [{"entities": ["KubeAPIServer"]}], "authentication": "Optional"}]),
+            vec!["kube-apiserver"],
+        ),
+        (
+            json!([{"from": [{"cidrs": [{"cidr": "203.0.113.0/24"}]}], "authentication": "Optional"}]),
+            vec!["203.0.113.9"],
+        ),
         // Nobody outside the mesh passes a rule that requires authentication.
         (json!([{}]), vec!["shop/web", "pay/api", "pay/batch"]),
         // An identity that nobody can prove admits nobody, required or not.
-        (json!([{"from": [{"serviceAccounts": [{"name": "legacy"}]}], "authentication": "Optional"}]),
-            vec![]),
+        (
+            json!([{"from": [{"serviceAccounts": [{"name": "legacy"}]}], "authentication": "Optional"}]),
+            vec![],
+        ),
     ];
     for (rules, admitted) in table {
-        for from in ["shop/web", "pay/api", "pay/batch", "shop/legacy", "host", "remote-node",
-            "kube-apiserver", "unmanaged", "203.0.113.9", "10.0.0.99"]
-        {
-            assert_eq!(reaches(&rules, from), admitted.contains(&from), "{rules}: {from}");
+        for from in [
+            "shop/web",
+            "pay/api",
+            "pay/batch",
+            "shop/legacy",
+            "host",
+            "remote-node",
+            "kube-apiserver",
+            "unmanaged",
+            "203.0.113.9",
+            "10.0.0.99",
+        ] {
+            assert_eq!(
+                reaches(&rules, from),
+                admitted.contains(&from),
+                "{rules}: {from}"
+            );
         }
     }
 }
@@ -98,7 +148,11 @@ fn a_deny_wins_over_every_allow_of_either_kind() {
     ]));
     let set = set_of(&[allow_all], &[deny]);
     for (port, passes) in [(79, true), (80, false), (90, false), (91, true)] {
-        assert_eq!(allowed(&set, "shop/web", "shop/db", TCP, port), passes, "{port}");
+        assert_eq!(
+            allowed(&set, "shop/web", "shop/db", TCP, port),
+            passes,
+            "{port}"
+        );
         assert!(allowed(&set, "pay/api", "shop/db", TCP, port));
         assert!(allowed(&set, "shop/web", "shop/db", UDP, port));
     }
@@ -106,17 +160,28 @@ fn a_deny_wins_over_every_allow_of_either_kind() {
 
 #[test]
 fn a_deny_that_cannot_be_resolved_denies() {
-    let deny = |peer: Value| json!([{"authentication": "Optional"},
-        {"from": [peer], "action": "Deny"}]);
+    let deny = |peer: Value| {
+        json!([{"authentication": "Optional"},
+        {"from": [peer], "action": "Deny"}])
+    };
     let account = json!({"serviceAccounts": [{"name": "web"}]});
     assert!(!reaches(&deny(account.clone()), "shop/web"));
     assert!(reaches(&deny(account.clone()), "pay/api"));
-    assert!(!reaches(&deny(account), "unmanaged"), "it may be that account's pod");
-    assert!(!reaches(&deny(json!({"podSelector": {"matchLabels": {"app": "x"}}})), "unmanaged"));
+    assert!(
+        !reaches(&deny(account), "unmanaged"),
+        "it may be that account's pod"
+    );
+    assert!(!reaches(
+        &deny(json!({"podSelector": {"matchLabels": {"app": "x"}}})),
+        "unmanaged"
+    ));
     // The world is no pod, and known not to be.
     assert!(reaches(&deny(json!({"podSelector": {}})), "203.0.113.9"));
     let by_name = json!([{}, {"ports": [{"port": "nosuch"}], "action": "Deny"}]);
-    assert!(!reaches(&by_name, "shop/web"), "an unknown port name is every TCP port");
+    assert!(
+        !reaches(&by_name, "shop/web"),
+        "an unknown port name is every TCP port"
+    );
     let set = set_of(&[], &[ingress(&by_name)]);
     assert!(allowed(&set, "shop/web", "shop/db", UDP, 1));
 }
@@ -144,11 +209,20 @@ fn of_two_allows_the_one_that_asks_for_less_decides() {
         {"ports": [{"port": 85}], "authentication": "Optional"}]);
     let set = set_of(&[], &[ingress(&rules)]);
     let pair = set.compile_pair(&cluster("shop/db"), &peer("203.0.113.9"));
-    let ranges: Vec<_> = pair.ingress.ranges().flat_map(|(_, ranges)| ranges).collect();
-    let ports: Vec<_> =
-        ranges.iter().map(|r| (r.first, r.last, r.verdict.authentication)).collect();
+    let ranges: Vec<_> = pair
+        .ingress
+        .ranges()
+        .flat_map(|(_, ranges)| ranges)
+        .collect();
+    let ports: Vec<_> = ranges
+        .iter()
+        .map(|r| (r.first, r.last, r.verdict.authentication))
+        .collect();
     let (required, optional) = (Authentication::Required, Authentication::Optional);
-    assert_eq!(ports, [(80, 84, required), (85, 85, optional), (86, 90, required)]);
+    assert_eq!(
+        ports,
+        [(80, 84, required), (85, 85, optional), (86, 90, required)]
+    );
     assert!(!allowed(&set, "203.0.113.9", "shop/db", TCP, 84));
     assert!(allowed(&set, "203.0.113.9", "shop/db", TCP, 85));
 }
@@ -158,10 +232,22 @@ fn strict_mode_closes_the_world_but_not_the_mesh() {
     let set = set_of(&[], &[]);
     let outcome = |from: &str, to: &str, mode| {
         let (from, to) = (peer(from), peer(to));
-        set.explain(&Query { from, to, protocol: TCP, port: 1, mode })
+        set.explain(&Query {
+            from,
+            to,
+            protocol: TCP,
+            port: 1,
+            mode,
+        })
     };
-    assert_eq!(outcome("shop/web", "shop/db", Mode::Strict).outcome, Outcome::Allowed);
-    assert_eq!(outcome("203.0.113.9", "shop/db", Mode::Permissive).outcome, Outcome::Allowed);
+    assert_eq!(
+        outcome("shop/web", "shop/db", Mode::Strict).outcome,
+        Outcome::Allowed
+    );
+    assert_eq!(
+        outcome("203.0.113.9", "shop/db", Mode::Permissive).outcome,
+        Outcome::Allowed
+    );
     for (from, to) in [("203.0.113.9", "shop/db"), ("shop/db", "203.0.113.9")] {
         let explained = outcome(from, to, Mode::Strict);
         assert_eq!(explained.outcome, Outcome::Denied);
@@ -175,15 +261,28 @@ fn a_dry_run_changes_nothing_and_says_what_it_would_change() {
     let spec = json!({"endpointSelector": {"matchLabels": {"app": "db"}}, "enforcement": "DryRun",
         "ingress": [{"from": [{"podSelector": {}}], "ports": [{"port": 3306}]}]});
     let set = set_of(&[], &[named("tighten", &spec)]);
-    assert!(set.compile_pair(&cluster("shop/db"), &peer("shop/web")).ingress.is_empty());
+    assert!(
+        set.compile_pair(&cluster("shop/db"), &peer("shop/web"))
+            .ingress
+            .is_empty()
+    );
     assert!(!set.isolation(&cluster("shop/db")).ingress);
     let explain = |from: &str, port| {
         let (from, to) = (peer(from), peer("shop/db"));
-        set.explain(&Query { from, to, protocol: TCP, port, mode: Mode::Strict })
+        set.explain(&Query {
+            from,
+            to,
+            protocol: TCP,
+            port,
+            mode: Mode::Strict,
+        })
     };
     let inside = explain("shop/web", 3306);
     assert_eq!(inside.outcome, Outcome::Allowed);
-    assert_eq!(inside.dry_run[0].would.authentication(), Authentication::Required);
+    assert_eq!(
+        inside.dry_run[0].would.authentication(),
+        Authentication::Required
+    );
     let outside = explain("pay/api", 3306);
     assert_eq!(outside.outcome, Outcome::Allowed);
     assert_eq!(outside.dry_run.len(), 1);
@@ -205,7 +304,13 @@ fn explanations_name_the_rule_and_survive_json() {
     let set = set_of(&[], &[ingress(&rules)]);
     let explain = |from: &str, protocol, port| {
         let (from, to) = (peer(from), peer("shop/db"));
-        set.explain(&Query { from, to, protocol, port, mode: Mode::Strict })
+        set.explain(&Query {
+            from,
+            to,
+            protocol,
+            port,
+            mode: Mode::Strict,
+        })
     };
     let table = [
         (
@@ -233,7 +338,10 @@ fn explanations_name_the_rule_and_survive_json() {
     for (explained, expected) in table {
         assert_eq!(explained.to_string(), expected);
         let json = serde_json::to_string(&explained).unwrap();
-        assert_eq!(serde_json::from_str::<crate::Explanation>(&json).unwrap(), explained);
+        assert_eq!(
+            serde_json::from_str::<crate::Explanation>(&json).unwrap(),
+            explained
+        );
     }
 }
 
@@ -258,7 +366,10 @@ fn rule_numbers_do_not_depend_on_other_policies() {
 
 #[test]
 fn ids_of_other_trust_domains_are_listed() {
-    let ids = ["spiffe://lab.signet/ns/a/sa/b", "spiffe://other.example/ns/a/sa/b"];
+    let ids = [
+        "spiffe://lab.signet/ns/a/sa/b",
+        "spiffe://other.example/ns/a/sa/b",
+    ];
     let set = set_of(&[], &[ingress(&json!([{"from": [{"spiffeIDs": ids}]}]))]);
     let foreign: Vec<_> = set.foreign_ids("lab.signet").map(|(_, id)| id).collect();
     assert_eq!(foreign, [ids[1]]);
@@ -270,9 +381,14 @@ fn unknown_container_ports_admit_a_pair_but_no_flow() {
     let set = set_of(&[], &[ingress(&rules)]);
     let mut db = cluster("shop/db");
     db.named_ports = None;
-    assert!(set.admits_any(&db, &cluster("shop/web")), "replies aside, db may talk to web");
-    let closed = policy(&json!({"endpointSelector": {"matchLabels": {"app": "db"}}, "egress": [],
-        "ingress": rules}));
+    assert!(
+        set.admits_any(&db, &cluster("shop/web")),
+        "replies aside, db may talk to web"
+    );
+    let closed = policy(
+        &json!({"endpointSelector": {"matchLabels": {"app": "db"}}, "egress": [],
+        "ingress": rules}),
+    );
     let set = set_of(&[], &[closed]);
     assert!(set.admits_any(&db, &cluster("shop/web")));
     let pair = set.compile_pair(&db, &PeerFacts::Pod(cluster("shop/web")));

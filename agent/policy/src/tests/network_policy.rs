@@ -22,22 +22,34 @@ fn documented_semantics() {
         Case {
             name: "a pod no policy selects is not isolated",
             spec: json!({"podSelector": {"matchLabels": {"app": "other"}}, "ingress": []}),
-            flows: &[("shop/web", "shop/db", TCP, 1, true), ("shop/web", "shop/db", ICMP, 0, true)],
+            flows: &[
+                ("shop/web", "shop/db", TCP, 1, true),
+                ("shop/web", "shop/db", ICMP, 0, true),
+            ],
         },
         Case {
             name: "default deny of ingress leaves egress and replies alone",
             spec: json!({"podSelector": {}, "policyTypes": ["Ingress"]}),
-            flows: &[("shop/web", "shop/db", TCP, 1, false), ("shop/db", "pay/api", TCP, 1, true)],
+            flows: &[
+                ("shop/web", "shop/db", TCP, 1, false),
+                ("shop/db", "pay/api", TCP, 1, true),
+            ],
         },
         Case {
             name: "default deny of egress leaves ingress alone",
             spec: json!({"podSelector": db, "policyTypes": ["Egress"]}),
-            flows: &[("shop/db", "pay/api", TCP, 1, false), ("pay/api", "shop/db", TCP, 1, true)],
+            flows: &[
+                ("shop/db", "pay/api", TCP, 1, false),
+                ("pay/api", "shop/db", TCP, 1, true),
+            ],
         },
         Case {
             name: "without policyTypes, ingress is meant, whatever is absent",
             spec: json!({"podSelector": db}),
-            flows: &[("shop/web", "shop/db", TCP, 1, false), ("shop/db", "shop/web", TCP, 1, true)],
+            flows: &[
+                ("shop/web", "shop/db", TCP, 1, false),
+                ("shop/db", "shop/web", TCP, 1, true),
+            ],
         },
         Case {
             name: "without policyTypes, egress rules mean egress too",
@@ -51,28 +63,43 @@ fn documented_semantics() {
         Case {
             name: "rules of a direction that policyTypes leaves out say nothing",
             spec: json!({"podSelector": db, "policyTypes": ["Egress"], "ingress": [], "egress": [{}]}),
-            flows: &[("shop/web", "shop/db", TCP, 1, true), ("shop/db", "pay/api", TCP, 1, true)],
+            flows: &[
+                ("shop/web", "shop/db", TCP, 1, true),
+                ("shop/db", "pay/api", TCP, 1, true),
+            ],
         },
         Case {
             name: "an empty rule allows all, ICMP included",
             spec: json!({"podSelector": db, "ingress": [{}]}),
-            flows: &[("pay/api", "shop/db", TCP, 1, true), ("pay/api", "shop/db", ICMP, 0, true)],
+            flows: &[
+                ("pay/api", "shop/db", TCP, 1, true),
+                ("pay/api", "shop/db", ICMP, 0, true),
+            ],
         },
         Case {
             name: "an empty `from` is all sources",
             spec: json!({"podSelector": db, "ingress": [{"from": [], "ports": [{"port": 1}]}]}),
-            flows: &[("pay/api", "shop/db", TCP, 1, true), ("pay/api", "shop/db", TCP, 2, false)],
+            flows: &[
+                ("pay/api", "shop/db", TCP, 1, true),
+                ("pay/api", "shop/db", TCP, 2, false),
+            ],
         },
         Case {
             name: "a podSelector alone looks into the policy's namespace",
             spec: json!({"podSelector": db, "ingress": [{"from": [{"podSelector": {}}]}]}),
-            flows: &[("shop/web", "shop/db", TCP, 1, true), ("pay/api", "shop/db", TCP, 1, false)],
+            flows: &[
+                ("shop/web", "shop/db", TCP, 1, true),
+                ("pay/api", "shop/db", TCP, 1, false),
+            ],
         },
         Case {
             name: "a namespaceSelector alone is every pod of those namespaces",
             spec: json!({"podSelector": db, "ingress": [{"from": [
                 {"namespaceSelector": {"matchLabels": {"team": "pay"}}}]}]}),
-            flows: &[("shop/web", "shop/db", TCP, 1, false), ("pay/api", "shop/db", TCP, 1, true)],
+            flows: &[
+                ("shop/web", "shop/db", TCP, 1, false),
+                ("pay/api", "shop/db", TCP, 1, true),
+            ],
         },
         Case {
             name: "both selectors in one entry must both hold",
@@ -90,7 +117,10 @@ fn documented_semantics() {
             spec: json!({"podSelector": db, "ingress": [{"from": [
                 {"namespaceSelector": {"matchLabels": {"team": "pay"}}},
                 {"podSelector": {"matchLabels": {"app": "web"}}}]}]}),
-            flows: &[("pay/batch", "shop/db", TCP, 1, true), ("shop/web", "shop/db", TCP, 1, true)],
+            flows: &[
+                ("pay/batch", "shop/db", TCP, 1, true),
+                ("shop/web", "shop/db", TCP, 1, true),
+            ],
         },
         Case {
             name: "matchExpressions: NotIn and DoesNotExist hold for a missing label",
@@ -98,7 +128,10 @@ fn documented_semantics() {
                 "podSelector": {"matchExpressions": [
                     {"key": "stage", "operator": "NotIn", "values": ["test"]},
                     {"key": "banned", "operator": "DoesNotExist"}]}}]}]}),
-            flows: &[("shop/web", "shop/db", TCP, 1, true), ("pay/batch", "shop/db", TCP, 1, false)],
+            flows: &[
+                ("shop/web", "shop/db", TCP, 1, true),
+                ("pay/batch", "shop/db", TCP, 1, false),
+            ],
         },
         Case {
             name: "matchExpressions: In and Exists want the label",
@@ -106,7 +139,10 @@ fn documented_semantics() {
                 "podSelector": {"matchExpressions": [
                     {"key": "stage", "operator": "In", "values": ["test", "prod"]},
                     {"key": "app", "operator": "Exists"}]}}]}]}),
-            flows: &[("shop/web", "shop/db", TCP, 1, false), ("pay/batch", "shop/db", TCP, 1, true)],
+            flows: &[
+                ("shop/web", "shop/db", TCP, 1, false),
+                ("pay/batch", "shop/db", TCP, 1, true),
+            ],
         },
         Case {
             name: "rules add up",
@@ -178,24 +214,36 @@ fn documented_semantics() {
         Case {
             name: "IPv4 and IPv6 blocks are apart",
             spec: json!({"podSelector": db, "ingress": [{"from": [{"ipBlock": {"cidr": "::/0"}}]}]}),
-            flows: &[("10.0.0.99", "shop/db", TCP, 1, false), ("2001:db8::1", "shop/db", TCP, 1, true)],
+            flows: &[
+                ("10.0.0.99", "shop/db", TCP, 1, false),
+                ("2001:db8::1", "shop/db", TCP, 1, true),
+            ],
         },
         Case {
             name: "one exception does not bind another rule",
             spec: json!({"podSelector": db, "ingress": [
                 {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.9.0.0/16"]}}]},
                 {"from": [{"ipBlock": {"cidr": "10.9.1.0/24"}}]}]}),
-            flows: &[("10.9.0.1", "shop/db", TCP, 1, false), ("10.9.1.1", "shop/db", TCP, 1, true)],
+            flows: &[
+                ("10.9.0.1", "shop/db", TCP, 1, false),
+                ("10.9.1.1", "shop/db", TCP, 1, true),
+            ],
         },
         Case {
             name: "a pod always reaches itself",
             spec: json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
-            flows: &[("shop/db", "shop/db", TCP, 1, true), ("shop/db", "shop/web", TCP, 1, false)],
+            flows: &[
+                ("shop/db", "shop/db", TCP, 1, true),
+                ("shop/db", "shop/web", TCP, 1, false),
+            ],
         },
         Case {
             name: "the pod's own node always reaches it, others do not",
             spec: json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}),
-            flows: &[("host", "shop/db", TCP, 1, true), ("remote-node", "shop/db", TCP, 1, false)],
+            flows: &[
+                ("host", "shop/db", TCP, 1, true),
+                ("remote-node", "shop/db", TCP, 1, false),
+            ],
         },
     ];
     for Case { name, spec, flows } in cases {
@@ -225,7 +273,10 @@ fn policies_add_up_and_need_both_ends() {
         &[],
     );
     assert!(allowed(&both, "shop/web", "shop/db", TCP, 3306));
-    assert!(!allowed(&both, "pay/api", "shop/db", TCP, 3306), "egress of the source denies");
+    assert!(
+        !allowed(&both, "pay/api", "shop/db", TCP, 3306),
+        "egress of the source denies"
+    );
     assert!(!both.admits_any(&cluster("pay/api"), &cluster("shop/db")));
     assert!(both.admits_any(&cluster("shop/db"), &cluster("pay/batch")));
 }
@@ -235,7 +286,10 @@ fn a_dual_stack_pod_is_in_blocks_only_with_all_its_addresses() {
     let policy = |blocks: Value| {
         let spec = json!({"podSelector": {"matchLabels": {"app": "db"}},
             "ingress": [{"from": blocks}]});
-        set_of(&[json!({"metadata": {"name": "np", "namespace": "shop"}, "spec": spec})], &[])
+        set_of(
+            &[json!({"metadata": {"name": "np", "namespace": "shop"}, "spec": spec})],
+            &[],
+        )
     };
     let v4 = json!({"ipBlock": {"cidr": "10.0.0.0/8"}});
     let v6 = json!({"ipBlock": {"cidr": "fd00::/8"}});

@@ -20,10 +20,14 @@ fn with_port(port: &Value) -> Value {
 }
 
 fn problem(network: &[Value], raw: &[Value]) -> String {
-    let network: Vec<_> =
-        network.iter().map(|value| serde_json::from_value(value.clone()).unwrap()).collect();
+    let network: Vec<_> = network
+        .iter()
+        .map(|value| serde_json::from_value(value.clone()).unwrap())
+        .collect();
     let (set, problems) = PolicySet::from_objects(&network, raw);
-    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    let [problem] = problems.as_slice() else {
+        panic!("{problems:?}")
+    };
     // Refused whole: nothing of it is in the set. (A double leaves the first.)
     assert_eq!(set.policies().count(), network.len() + raw.len() - 1);
     problem.to_string()
@@ -144,9 +148,17 @@ fn objects_that_are_something_else() {
         "AuthenticatedPolicy shop/backend: metadata.label: unknown field; remove it or correct its \
         spelling"
     );
-    for junk in [json!(null), json!([]), json!("x"), json!({"kind": "AuthenticatedPolicy"})] {
+    for junk in [
+        json!(null),
+        json!([]),
+        json!("x"),
+        json!({"kind": "AuthenticatedPolicy"}),
+    ] {
         let text = problem(&[], &[junk]);
-        assert!(text.starts_with("AuthenticatedPolicy (unnamed): apiVersion: missing"), "{text}");
+        assert!(
+            text.starts_with("AuthenticatedPolicy (unnamed): apiVersion: missing"),
+            "{text}"
+        );
     }
 }
 
@@ -164,35 +176,58 @@ fn a_name_taken_twice() {
 fn network_policies() {
     let rule = |rule: Value| json!({"podSelector": {}, "ingress": [rule]});
     let table = [
-        (json!({"podSelector": {}, "policyTypes": ["ingress"]}),
-            "spec.policyTypes[0]: unknown policy type `ingress`; use Ingress or Egress"),
-        (rule(json!({"from": [{}]})),
-            "spec.ingress[0].from[0]: names no peer; set podSelector, namespaceSelector or ipBlock"),
-        (rule(json!({"from": [{"podSelector": {}, "ipBlock": {"cidr": "::/0"}}]})),
+        (
+            json!({"podSelector": {}, "policyTypes": ["ingress"]}),
+            "spec.policyTypes[0]: unknown policy type `ingress`; use Ingress or Egress",
+        ),
+        (
+            rule(json!({"from": [{}]})),
+            "spec.ingress[0].from[0]: names no peer; set podSelector, namespaceSelector or ipBlock",
+        ),
+        (
+            rule(json!({"from": [{"podSelector": {}, "ipBlock": {"cidr": "::/0"}}]})),
             "spec.ingress[0].from[0].ipBlock: stands beside a selector; write them as two entries \
-                of the list"),
-        (rule(json!({"from": [{"ipBlock": {"cidr": "10.0.0.0/33"}}]})),
+                of the list",
+        ),
+        (
+            rule(json!({"from": [{"ipBlock": {"cidr": "10.0.0.0/33"}}]})),
             "spec.ingress[0].from[0].ipBlock.cidr: `10.0.0.0/33` is not a CIDR; write an address \
-                and a prefix length, such as `10.0.0.0/8` or `fd00::/8`"),
-        (rule(json!({"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["fd00::/8"]}}]})),
+                and a prefix length, such as `10.0.0.0/8` or `fd00::/8`",
+        ),
+        (
+            rule(json!({"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["fd00::/8"]}}]})),
             "spec.ingress[0].from[0].ipBlock.except[0]: `fd00::/8` is not a smaller block inside \
-                `10.0.0.0/8`; name a part of `cidr`, or remove the exception"),
-        (rule(json!({"ports": [{"port": 65536}]})),
-            "spec.ingress[0].ports[0].port: 65536 is not a port; use a number from 1 to 65535"),
-        (rule(json!({"ports": [{"port": -1}]})),
-            "spec.ingress[0].ports[0].port: -1 is not a port; use a number from 1 to 65535"),
-        (rule(json!({"ports": [{"protocol": "ICMP"}]})),
-            "spec.ingress[0].ports[0].protocol: unknown protocol `ICMP`; use TCP, UDP or SCTP"),
-        (rule(json!({"ports": [{"port": "http", "endPort": 9}]})),
+                `10.0.0.0/8`; name a part of `cidr`, or remove the exception",
+        ),
+        (
+            rule(json!({"ports": [{"port": 65536}]})),
+            "spec.ingress[0].ports[0].port: 65536 is not a port; use a number from 1 to 65535",
+        ),
+        (
+            rule(json!({"ports": [{"port": -1}]})),
+            "spec.ingress[0].ports[0].port: -1 is not a port; use a number from 1 to 65535",
+        ),
+        (
+            rule(json!({"ports": [{"protocol": "ICMP"}]})),
+            "spec.ingress[0].ports[0].protocol: unknown protocol `ICMP`; use TCP, UDP or SCTP",
+        ),
+        (
+            rule(json!({"ports": [{"port": "http", "endPort": 9}]})),
             "spec.ingress[0].ports[0].endPort: a range cannot start at the port name `http`; write \
-                `port` as a number, or remove `endPort`"),
-        (json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists",
+                `port` as a number, or remove `endPort`",
+        ),
+        (
+            json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists",
             "values": ["x"]}]}}),
             "spec.podSelector.matchExpressions[0].values: operator Exists takes no values; remove \
-                `values`, or use In or NotIn"),
+                `values`, or use In or NotIn",
+        ),
     ];
     for (spec, expected) in table {
         let object = json!({"metadata": {"name": "np", "namespace": "shop"}, "spec": spec});
-        assert_eq!(problem(&[object], &[]), format!("NetworkPolicy shop/np: {expected}"));
+        assert_eq!(
+            problem(&[object], &[]),
+            format!("NetworkPolicy shop/np: {expected}")
+        );
     }
 }
