@@ -37,7 +37,10 @@ mod tests {
             assert_eq!(parse_address(&bytes), Some(back.parse().unwrap()));
         }
         let mapped: std::net::Ipv6Addr = "::ffff:10.1.2.3".parse().unwrap();
-        assert_eq!(parse_address(&mapped.octets()), Some("10.1.2.3".parse().unwrap()));
+        assert_eq!(
+            parse_address(&mapped.octets()),
+            Some("10.1.2.3".parse().unwrap())
+        );
         assert_eq!(parse_address(&[1, 2, 3]), None);
     }
 }

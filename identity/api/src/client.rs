@@ -51,15 +51,18 @@ pub async fn connect(
     config: Arc<ClientConfig>,
 ) -> Result<Channel, ConnectError> {
     node_endpoint()
-        .connect_with_connector(tower::service_fn(move |_: Uri| dial(address, config.clone())))
+        .connect_with_connector(tower::service_fn(move |_: Uri| {
+            dial(address, config.clone())
+        }))
         .await
         .map_err(|error| unreachable(address, &error))
 }
 
 /// As [`connect`], but dials at the first call.
 pub fn connect_lazy(address: SocketAddr, config: Arc<ClientConfig>) -> Channel {
-    node_endpoint()
-        .connect_with_connector_lazy(tower::service_fn(move |_: Uri| dial(address, config.clone())))
+    node_endpoint().connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        dial(address, config.clone())
+    }))
 }
 
 /// Connects to the Admin service at the Unix socket `path`.
@@ -69,10 +72,12 @@ pub fn connect_lazy(address: SocketAddr, config: Arc<ClientConfig>) -> Channel {
 pub async fn connect_admin(path: &Path) -> Result<Channel, ConnectError> {
     let socket = path.to_path_buf();
     // Try once by hand: tonic wraps the reason in several layers of its own.
-    UnixStream::connect(&socket).await.map_err(|error| ConnectError::AdminSocket {
-        path: path.display().to_string(),
-        reason: admin_hint(&error),
-    })?;
+    UnixStream::connect(&socket)
+        .await
+        .map_err(|error| ConnectError::AdminSocket {
+            path: path.display().to_string(),
+            reason: admin_hint(&error),
+        })?;
     Endpoint::from_static("http://admin.invalid")
         .connect_with_connector(tower::service_fn(move |_: Uri| {
             let socket = socket.clone();
@@ -126,7 +131,10 @@ async fn dial(
 }
 
 fn unreachable(address: SocketAddr, error: &dyn std::error::Error) -> ConnectError {
-    ConnectError::Unreachable { address: address.to_string(), reason: root_cause(error) }
+    ConnectError::Unreachable {
+        address: address.to_string(),
+        reason: root_cause(error),
+    }
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
