@@ -1,0 +1,144 @@
+//! `signetctl policy`: what policy thinks of a flow, without sending a packet.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use signet_agent_core::status::{ExplainQuery, ExplainedDirection, Explanation, Party, Request};
+
+use crate::agent::Agent;
+use crate::output::{self, Format, Paint};
+
+/// Options of `policy`.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Whether a flow may pass, and which rule decides
+    Explain {
+        /// A pod (NAMESPACE/NAME) or an address
+        #[arg(long, value_name = "WHO")]
+        from: String,
+        /// A pod (NAMESPACE/NAME) or an address
+        #[arg(long, value_name = "WHO")]
+        to: String,
+        /// PORT/PROTOCOL, such as 3306/tcp; icmp without a port
+        #[arg(long, value_name = "PORT/PROTO", value_parser = flow)]
+        port: (u16, String),
+    },
+}
+
+/// Explains; 1 if the flow would be stopped.
+pub(crate) fn run(agent: &Agent, options: Options, format: Format) -> Result<u8> {
+    match options.what {
+        What::Explain { from, to, port: (port, proto) } => {
+            let query = ExplainQuery { from, to, port, proto };
+            let answer: Explanation = agent.ask(&Request::Explain(query.clone()))?;
+            match format {
+                Format::Json | Format::Yaml => output::data(format, &answer)?,
+                Format::Table | Format::Wide => {
+                    output::print_text(&render(&query, &answer, Paint::stdout()))?;
+                }
+            }
+            Ok(u8::from(!answer.allowed))
+        }
+    }
+}
+
+fn render(query: &ExplainQuery, answer: &Explanation, paint: Paint) -> String {
+    let port = if query.port == 0 { String::new() } else { format!(" port {}", query.port) };
+    let verdict = match (answer.allowed, answer.authentication_required) {
+        (true, true) => paint.good("ALLOWED, authenticated"),
+        (true, false) => paint.good("ALLOWED"),
+        (false, _) => paint.bad("DENIED"),
+    };
+    let mut text = format!(
+        "{verdict}: {} -> {}, {}{port}\n\n",
+        name(&query.from, &answer.source),
+        name(&query.to, &answer.destination),
+        query.proto
+    );
+    direction(&mut text, "egress", &answer.egress, paint);
+    direction(&mut text, "ingress", &answer.ingress, paint);
+    if !answer.path.is_empty() {
+        let _ = writeln!(text, "{}", paint.strong("on the wire:"));
+    }
+    for (number, step) in answer.path.iter().enumerate() {
+        let _ = writeln!(text, "  {}. {step}", number + 1);
+    }
+    text
+}
+
+fn direction(text: &mut String, what: &str, side: &ExplainedDirection, paint: Paint) {
+    let sign = if side.allowed { paint.good("ok") } else { paint.bad("!!") };
+    let by = side.policy.as_deref().map(|policy| format!(" by {policy}")).unwrap_or_default();
+    let _ = writeln!(text, "{sign} {what}: {}{by}", side.decision);
+    for reason in &side.reasons {
+        let _ = writeln!(text, "   {}", paint.faint(reason));
+    }
+}
+
+fn name(asked: &str, party: &Party) -> String {
+    let pod = party.pod.as_deref().unwrap_or(asked);
+    match &party.spiffe_id {
+        Some(id) => format!("{pod} ({id})"),
+        None => pod.to_owned(),
+    }
+}
+
+/// `3306/tcp`, `53/UDP`, `icmp`.
+fn flow(text: &str) -> Result<(u16, String), String> {
+    let wrong = || format!("{text:?}: use PORT/PROTOCOL such as 3306/tcp, or icmp");
+    let (port, proto) = match text.split_once('/') {
+        Some((port, proto)) => (port.parse().map_err(|_| wrong())?, proto),
+        None if text.parse::<u16>().is_ok() => return Err(wrong()),
+        None => (0, text),
+    };
+    if proto.is_empty() || !proto.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(wrong());
+    }
+    let proto = if proto.eq_ignore_ascii_case("icmpv6") { "ICMPv6".to_owned() } else { proto.to_ascii_uppercase() };
+    Ok((port, proto))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_written_as_in_kubernetes() {
+        assert_eq!(flow("3306/tcp").unwrap(), (3306, "TCP".into()));
+        assert_eq!(flow("53/UDP").unwrap(), (53, "UDP".into()));
+        assert_eq!(flow("icmpv6").unwrap(), (0, "ICMPv6".into()));
+        for bad in ["3306", "x/tcp", "70000/tcp", "1/", "", "/tcp"] {
+            flow(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_denial_names_the_side_that_denies() {
+        let answer = Explanation {
+            allowed: false,
+            authentication_required: false,
+            source: Party::default(),
+            destination: Party { pod: Some("shop/db".into()), ..Party::default() },
+            egress: ExplainedDirection { allowed: true, decision: "default allow".into(), ..Default::default() },
+            ingress: ExplainedDirection {
+                decision: "default deny".into(),
+                reasons: vec!["no rule of AuthenticatedPolicy shop/db matches".into()],
+                ..Default::default()
+            },
+            path: vec!["it would be dropped".into()],
+        };
+        let query = ExplainQuery { from: "10.0.0.1".into(), to: "x".into(), port: 3306, proto: "TCP".into() };
+        let text = render(&query, &answer, Paint::none());
+        assert_eq!(
+            text,
+            "DENIED: 10.0.0.1 -> shop/db, TCP port 3306\n\nok egress: default allow\n!! ingress: default deny\n   no rule of AuthenticatedPolicy shop/db matches\non the wire:\n  1. it would be dropped\n"
+        );
+    }
+}

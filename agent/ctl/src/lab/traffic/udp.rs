@@ -1,0 +1,66 @@
+//! Numbered packets over UDP.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::send::Line;
+
+/// A connected UDP socket.
+pub(super) struct Udp {
+    socket: UdpSocket,
+    buffer: Vec<u8>,
+}
+
+impl Udp {
+    pub(super) fn open(to: IpAddr, port: u16) -> Result<Self> {
+        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind(SocketAddr::new(any, 0)).context("open a UDP socket")?;
+        socket.connect((to, port)).with_context(|| format!("send to {to}"))?;
+        Ok(Self { socket, buffer: vec![0; 65_536] })
+    }
+}
+
+impl Line for Udp {
+    fn send(&mut self, payload: &[u8]) -> io::Result<()> {
+        self.socket.send(payload).map(|_| ())
+    }
+
+    fn receive(&mut self, patience: Duration) -> io::Result<Option<&[u8]>> {
+        receive(&self.socket, &mut self.buffer, patience)
+    }
+}
+
+/// Receives within `patience`. What ICMP says about earlier packets is no answer and no failure.
+fn receive<'a>(socket: &UdpSocket, buffer: &'a mut [u8], patience: Duration) -> io::Result<Option<&'a [u8]>> {
+    // Zero would mean forever.
+    socket.set_read_timeout(Some(patience.max(Duration::from_micros(1))))?;
+    match socket.recv(buffer) {
+        Ok(length) => Ok(Some(&buffer[..length])),
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock
+            | ErrorKind::TimedOut
+            | ErrorKind::Interrupted
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::PermissionDenied => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Sends every datagram back, until killed.
+pub(super) fn echo(port: u16) -> Result<u8> {
+    let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    let socket = UdpSocket::bind(any).with_context(|| format!("listen on UDP port {port}"))?;
+    println!("echoing on UDP port {port}");
+    let mut buffer = vec![0; 65_536];
+    loop {
+        if let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    }
+}
