@@ -246,3 +246,6 @@ fn check_authority_id(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

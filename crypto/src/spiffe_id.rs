@@ -293,3 +293,6 @@ fn check_segment(segment: &str) -> Result<(), SpiffeIdError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,4 +18,6 @@ pub use store::{StoreError, SvidStore, TrustStore};
 pub use verifier::ExpectPeer;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -164,3 +164,6 @@ impl<'de> Deserialize<'de> for Psk {
         Self::new(secret).map_err(de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -301,3 +301,6 @@ fn signature_input(transcript: &[u8]) -> Vec<u8> {
     ]
     .concat()
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,8 +53,19 @@ pub fn client_config(
     time: &TimeSource,
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, ConfigError> {
+    client_config_with(provider(), trust, svid, expect, time, alpn)
+}
+
+pub(super) fn client_config_with(
+    provider: Arc<CryptoProvider>,
+    trust: &TrustStore,
+    svid: Option<&SvidStore>,
+    expect: ExpectPeer,
+    time: &TimeSource,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, ConfigError> {
     let verifier = PeerVerifier::of_server(trust.clone(), time.clone(), expect);
-    let builder = ClientConfig::builder_with_details(provider(), Arc::new(time.clone()))
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(time.clone()))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));

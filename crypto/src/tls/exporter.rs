@@ -310,3 +310,6 @@ fn export<const N: usize>(
 ) -> Result<Secret<N>, ExportError> {
     Secret::filled(|out| channel.export(label, context, out))
 }
+
+#[cfg(test)]
+mod tests;

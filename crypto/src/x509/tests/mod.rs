@@ -1,0 +1,4 @@
+mod build;
+mod csr;
+mod expect;
+mod verify;
