@@ -7,13 +7,23 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod adopt;
 mod agent;
+mod authn;
+mod directory;
+mod effects;
+mod endpoint;
 pub mod event;
 pub mod facts;
+mod handles;
 pub mod ids;
 pub mod io;
+mod peer;
+mod policy_map;
 pub mod rows;
 pub mod status;
+pub mod wire;
 
 pub use agent::Agent;
+pub use effects::Counters;
 pub use io::{Input, Output};

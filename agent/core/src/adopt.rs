@@ -1,0 +1,121 @@
+//! What a previous instance left in the maps: it runs on, is never extended, and is replaced pair
+//! by pair as they are proven again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use crate::{
+    effects::Ctx,
+    event::Event,
+    ids::{ClassId, EndpointIndex, Epoch, Label, PeerId},
+    rows::{EndpointRow, MapOp, RecvRow, SendKey, SendRow},
+};
+
+/// Rows without an owner yet.
+#[derive(Debug, Default)]
+pub(crate) struct Adoption {
+    /// When the rest goes; `None` while nothing is left, or the agent has not started yet.
+    pub(crate) until: Option<Duration>,
+    pub(crate) endpoints: BTreeMap<EndpointIndex, EndpointRow>,
+    pub(crate) send: BTreeMap<SendKey, SendRow>,
+    pub(crate) recv: BTreeMap<Label, RecvRow>,
+    pub(crate) peers: BTreeSet<PeerId>,
+    pub(crate) classes: BTreeSet<ClassId>,
+}
+
+impl Adoption {
+    /// The endpoint row with this look, if a previous instance had one.
+    pub(crate) fn claim(
+        &mut self,
+        ifindex: u32,
+        mac: [u8; 6],
+        addresses: &[IpAddr],
+    ) -> Option<EndpointRow> {
+        let same = |row: &EndpointRow| {
+            row.ifindex == ifindex && row.mac == mac && row.addresses == addresses
+        };
+        let index = self.endpoints.values().find(|row| same(row))?.index;
+        self.endpoints.remove(&index)
+    }
+
+    /// A send row got a new owner.
+    pub(crate) fn replaced(&mut self, key: &SendKey) {
+        self.send.remove(key);
+    }
+
+    /// Rows to and from these addresses go now.
+    pub(crate) fn withdraw_addresses(&mut self, addresses: &[IpAddr], ctx: &mut Ctx<'_>) {
+        let held = |row: &RecvRow| row.addresses.iter().any(|own| addresses.contains(own));
+        self.drop_send(|key, _| addresses.contains(&key.destination), ctx);
+        self.drop_recv(held, ctx);
+    }
+
+    /// Rows of this endpoint go now; only this pair's if `remote` says its addresses.
+    pub(crate) fn withdraw_endpoint(&mut self, index: EndpointIndex, ctx: &mut Ctx<'_>) {
+        self.drop_send(|key, _| key.endpoint == index, ctx);
+    }
+
+    /// Rows of an epoch to and from the addresses that its keys were for.
+    pub(crate) fn withdraw_epoch(
+        &mut self,
+        epoch: Epoch,
+        addresses: &BTreeSet<IpAddr>,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let send = |key: &SendKey, row: &SendRow| match row {
+            SendRow::Paired { epoch: of, .. } => {
+                *of == epoch && addresses.contains(&key.destination)
+            }
+            SendRow::Refused { .. } => false,
+        };
+        self.drop_send(send, ctx);
+        let held = |row: &RecvRow| row.addresses.iter().any(|own| addresses.contains(own));
+        self.drop_recv(|row| row.epoch == epoch && held(row), ctx);
+    }
+
+    /// The rest goes.
+    pub(crate) fn end(&mut self, ctx: &mut Ctx<'_>) -> Ended {
+        self.until = None;
+        let (send, recv) = (self.send.len(), self.recv.len());
+        self.drop_send(|_, _| true, ctx);
+        self.drop_recv(|_| true, ctx);
+        for peer in std::mem::take(&mut self.peers) {
+            ctx.bpf(MapOp::RemovePeer(peer));
+        }
+        for row in std::mem::take(&mut self.endpoints).into_values() {
+            let EndpointRow { index, ifindex, addresses, .. } = row;
+            ctx.bpf(MapOp::RemoveEndpoint { index, ifindex, addresses });
+        }
+        ctx.event(Event::AdoptionEnded { send, recv });
+        Ended { classes: std::mem::take(&mut self.classes) }
+    }
+
+    fn drop_send(&mut self, gone: impl Fn(&SendKey, &SendRow) -> bool, ctx: &mut Ctx<'_>) {
+        self.send.retain(|key, row| {
+            let gone = gone(key, row);
+            if gone {
+                ctx.bpf(MapOp::RemoveSend(*key));
+            }
+            !gone
+        });
+    }
+
+    fn drop_recv(&mut self, gone: impl Fn(&RecvRow) -> bool, ctx: &mut Ctx<'_>) {
+        self.recv.retain(|label, row| {
+            let gone = gone(row);
+            if gone {
+                ctx.bpf(MapOp::RemoveRecv(*label));
+            }
+            !gone
+        });
+    }
+}
+
+/// What is to be cleaned up after the rows.
+pub(crate) struct Ended {
+    /// Policy classes that only those rows named.
+    pub(crate) classes: BTreeSet<ClassId>,
+}

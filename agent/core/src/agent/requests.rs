@@ -1,0 +1,399 @@
+//! Questions of peers. No proof oracle: nothing is proven to an asker before the asker's own proof,
+//! its pod's place and the policy have been checked.
+
+use signet_abi::DropReason;
+
+use crate::{
+    agent::Agent,
+    authn::{label::PairKey, pair::Answer, proof::ProofError},
+    directory::Resolution,
+    effects::Ctx,
+    event::Event,
+    facts::Entry,
+    ids::{ConnId, NodeUid, PodUid},
+    io::LookupKey,
+    peer::Incoming,
+    wire::{self, Message, pb},
+};
+
+/// What a question needs next.
+enum Next {
+    /// It waits for the directory or a certificate.
+    Wait,
+    /// Nobody gets an answer to it but this.
+    Refuse(pb::Refusal, String),
+    /// All is well.
+    Grant(PairKey, Box<Entry>),
+}
+
+impl Agent {
+    pub(super) fn on_proof_req(
+        &mut self,
+        node: &NodeUid,
+        conn: ConnId,
+        request: pb::ProofReq,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), String> {
+        ctx.counters.requests += 1;
+        let deadline = ctx.boot() + self.config.timers.proof;
+        let open = self.config.limits.requests_open;
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        let Some(channel) = peer.channel.as_mut() else { return Ok(()) };
+        if request.id == 0 {
+            return Err("a PROOF_REQ without a number".to_owned());
+        }
+        let enough = peer.bucket.take(ctx.boot()) && peer.requests.len() < open;
+        // Used up even if it is not looked at: a number works once.
+        let number = if request.authenticator.is_empty() {
+            Ok(())
+        } else {
+            channel.proofs.take_number(request.proof_n)
+        };
+        let incoming = Incoming {
+            conn,
+            id: request.id,
+            source: PodUid::new(request.src_pod),
+            destination: PodUid::new(request.dst_pod),
+            address: wire::address(&request.dst_address),
+            proof_n: request.proof_n,
+            authenticator: request.authenticator,
+            have_proof: request.have_proof,
+            deadline,
+        };
+        if !enough {
+            ctx.counters.requests_limited += 1;
+            self.send_refusal(conn, incoming.id, pb::Refusal::Busy, ctx);
+            return Ok(());
+        }
+        if let Err(error) = number {
+            self.reject(node, &incoming.source, &error, ctx);
+            self.send_refusal(conn, incoming.id, pb::Refusal::Proof, ctx);
+            return Ok(());
+        }
+        self.consider(node, incoming, ctx);
+        Ok(())
+    }
+
+    /// Decides a question, or keeps it until something it needs is there.
+    fn consider(&mut self, node: &NodeUid, request: Incoming, ctx: &mut Ctx<'_>) {
+        match self.judge(node, &request, ctx) {
+            Next::Wait => {
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.requests.push(request);
+                }
+            }
+            Next::Refuse(refusal, detail) => {
+                self.refuse_request(node, &request, refusal, detail, ctx);
+            }
+            Next::Grant(key, entry) => {
+                self.ensure_pair(&key, &entry, ctx);
+                if let Some(pair) = self.pairs.of_mut(&key) {
+                    let with_proof = !request.have_proof;
+                    pair.answers.push(Answer { id: request.id, conn: request.conn, with_proof });
+                }
+                self.step(&key, ctx);
+            }
+        }
+    }
+
+    /// The checks, the cheap ones first; nothing is revealed before all of them.
+    fn judge(&mut self, node: &NodeUid, request: &Incoming, ctx: &mut Ctx<'_>) -> Next {
+        use pb::Refusal;
+        let refuse = |refusal, detail: &str| Next::Refuse(refusal, detail.to_owned());
+        let endpoint = self.endpoints.of_pod(&request.destination);
+        let Some(endpoint) = endpoint.filter(|endpoint| {
+            request.address.is_some_and(|address| endpoint.addresses.contains(&address))
+        }) else {
+            return refuse(Refusal::UnknownDestination, "no such pod with that address here");
+        };
+        let Some(known) = endpoint.known.clone() else { return Next::Wait };
+        let certified = endpoint.certificate.held(ctx.boot()).is_some();
+        let key = LookupKey::Pod(request.source.clone());
+        let entry = match self.directory.resolve(key, ctx) {
+            Resolution::Known(entry) => entry.clone(),
+            Resolution::Pending => return Next::Wait,
+        };
+        if entry.node.uid != *node {
+            return refuse(Refusal::NotPlaced, "the directory places its pod on another node");
+        }
+        let Some(bundle) = self.trust.clone() else { return Next::Wait };
+        let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut()) else {
+            return refuse(Refusal::NoSlot, "its channel is gone");
+        };
+        if channel.peer_id != entry.node.spiffe_id {
+            return refuse(Refusal::NotPlaced, "the directory gives its node another identity");
+        }
+        if channel.epoch().is_none() {
+            return refuse(Refusal::NoSlot, "no keys are agreed yet");
+        }
+        if request.authenticator.is_empty() {
+            if channel.proofs.proven(&entry, ctx.boot()).is_none() {
+                return refuse(Refusal::NotProven, "it brought no proof and made none before");
+            }
+        } else if request.proof_n != 0 {
+            let (n, proof) = (request.proof_n, &request.authenticator);
+            let before = channel.proofs.proven(&entry, ctx.boot()).cloned();
+            match channel.proofs.verify(&entry, n, proof, &bundle, ctx.now) {
+                Ok(proven) => {
+                    ctx.counters.proofs_accepted += 1;
+                    if before.is_some_and(|before| before.certificate != proven.certificate) {
+                        self.on_remote_proven(&request.source, proven.expires, ctx);
+                    }
+                }
+                Err(error) => {
+                    self.reject(node, &request.source, &error, ctx);
+                    return Next::Refuse(Refusal::Proof, error.to_string());
+                }
+            }
+        }
+        if !self.admits(&known.facts, &entry.pod) {
+            return refuse(Refusal::Policy, "no rule admits the pair in either direction");
+        }
+        if !certified {
+            self.request_svid(&request.destination, ctx);
+            return Next::Wait;
+        }
+        let key =
+            PairKey { local: request.destination.clone(), remote: request.source.clone() };
+        Next::Grant(key, Box::new(entry))
+    }
+
+    /// The directory answered about a pod that questions came from.
+    pub(super) fn answer_requests_of(&mut self, pod: &PodUid, found: bool, ctx: &mut Ctx<'_>) {
+        for (node, request) in self.take_requests(|request| request.source == *pod) {
+            if found {
+                self.consider(&node, request, ctx);
+            } else {
+                let detail = "the directory knows no such pod".to_owned();
+                let refusal = pb::Refusal::UnknownSource;
+                self.refuse_request(&node, &request, refusal, detail, ctx);
+            }
+        }
+    }
+
+    /// A local pod may have what questions about it wait for.
+    pub(super) fn answer_requests_for(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
+        for (node, request) in self.take_requests(|request| request.destination == *pod) {
+            self.consider(&node, request, ctx);
+        }
+    }
+
+    /// Questions that waited for too long.
+    pub(super) fn expire_requests(&mut self, ctx: &mut Ctx<'_>) {
+        let now = ctx.boot();
+        for (node, request) in self.take_requests(|request| request.deadline <= now) {
+            let endpoint = self.endpoints.of_pod(&request.destination);
+            let certified = endpoint.is_some_and(|e| e.certificate.held(now).is_some());
+            let (refusal, detail) = if certified {
+                (pb::Refusal::Busy, "the directory did not answer in time")
+            } else {
+                (pb::Refusal::NoSvid, "the destination has no certificate")
+            };
+            self.refuse_request(&node, &request, refusal, detail.to_owned(), ctx);
+        }
+    }
+
+    fn take_requests(&mut self, which: impl Fn(&Incoming) -> bool) -> Vec<(NodeUid, Incoming)> {
+        let mut taken = Vec::new();
+        for (node, peer) in &mut self.peers {
+            let (hits, rest) = std::mem::take(&mut peer.requests).into_iter().partition(&which);
+            peer.requests = rest;
+            let hits: Vec<Incoming> = hits;
+            taken.extend(hits.into_iter().map(|request| (node.clone(), request)));
+        }
+        taken
+    }
+
+    /// PROOF: an answer to a question of ours, or a renewed proof.
+    pub(super) fn on_proof(
+        &mut self,
+        node: &NodeUid,
+        conn: ConnId,
+        proof: &pb::Proof,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), String> {
+        if !proof.authenticator.is_empty() {
+            let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut())
+            else {
+                return Ok(());
+            };
+            if let Err(error) = channel.proofs.take_number(proof.proof_n) {
+                ctx.counters.proofs_rejected += 1;
+                return Err(error.to_string());
+            }
+        }
+        if proof.id == 0 {
+            return if proof.pod.is_empty() {
+                self.on_node_refresh(node, proof, ctx)
+            } else {
+                self.on_refresh(node, &PodUid::new(proof.pod.clone()), proof, ctx);
+                Ok(())
+            };
+        }
+        // An answer that comes after its question was given up is no fault of the peer.
+        let Some(key) = self.pairs.asking(conn, proof.id) else { return Ok(()) };
+        match proof.refusal() {
+            pb::Refusal::None => self.on_proven(node, &key, proof, ctx),
+            refusal => self.on_refused(&key, refusal, ctx),
+        }
+        Ok(())
+    }
+
+    fn on_proven(&mut self, node: &NodeUid, key: &PairKey, proof: &pb::Proof, ctx: &mut Ctx<'_>) {
+        let (Some(bundle), Some(entry)) =
+            (self.trust.clone(), self.directory.entry(&key.remote).cloned())
+        else {
+            return;
+        };
+        let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut()) else {
+            return;
+        };
+        channel.proofs.confirm(&key.local);
+        let proven = if proof.authenticator.is_empty() {
+            channel.proofs.proven(&entry, ctx.boot()).is_some()
+        } else {
+            let (n, authenticator) = (proof.proof_n, &proof.authenticator);
+            match channel.proofs.verify(&entry, n, authenticator, &bundle, ctx.now) {
+                Ok(_) => {
+                    ctx.counters.proofs_accepted += 1;
+                    true
+                }
+                Err(error) => {
+                    self.reject(node, &key.remote, &error, ctx);
+                    false
+                }
+            }
+        };
+        if !proven {
+            let detail = "its node could not prove the destination";
+            return self.refuse_pair(key, DropReason::AuthenticationFailed, detail, ctx);
+        }
+        if let Some(ask) = self.pairs.of_mut(key).and_then(|pair| pair.ask.as_mut()) {
+            ask.proven = true;
+        }
+        self.step(key, ctx);
+    }
+
+    /// The peer refused a question.
+    fn on_refused(&mut self, key: &PairKey, refusal: pb::Refusal, ctx: &mut Ctx<'_>) {
+        use pb::Refusal;
+        let pause = ctx.jitter(std::time::Duration::from_millis(300));
+        let again = match refusal {
+            Refusal::NotProven | Refusal::NoSlot | Refusal::Busy => true,
+            // The peer's directory may be behind; ours is where its pods are placed by now.
+            Refusal::UnknownSource | Refusal::NoSvid | Refusal::Internal => true,
+            Refusal::None
+            | Refusal::UnknownDestination
+            | Refusal::NotPlaced
+            | Refusal::Proof
+            | Refusal::Policy => false,
+        };
+        let Some(pair) = self.pairs.of_mut(key) else { return };
+        let node = pair.node.clone();
+        pair.failures += 1;
+        let failures = pair.failures;
+        if refusal == Refusal::NotProven
+            && let Some(channel) = self.peers.get_mut(&node).and_then(|peer| peer.channel.as_mut())
+        {
+            channel.proofs.unconfirm(&key.local);
+        }
+        if again && failures < MAX_FAILURES {
+            if let Some(pair) = self.pairs.of_mut(key) {
+                pair.ask = None;
+                pair.not_before = ctx.now.boot + pause;
+            }
+            return;
+        }
+        let reason = match refusal {
+            Refusal::Policy => DropReason::DefaultDenyIngress,
+            Refusal::UnknownDestination => DropReason::UnknownDestination,
+            Refusal::None
+            | Refusal::Busy
+            | Refusal::UnknownSource
+            | Refusal::NotPlaced
+            | Refusal::Proof
+            | Refusal::NotProven
+            | Refusal::NoSvid
+            | Refusal::NoSlot
+            | Refusal::Internal => DropReason::AuthenticationRefused,
+        };
+        if let Some(pair) = self.pairs.of_mut(key) {
+            pair.failures = 0;
+        }
+        let detail = format!("its node refused: {}", refusal.as_str_name());
+        self.refuse_pair(key, reason, &detail, ctx);
+    }
+
+    /// A renewed proof of a remote pod.
+    fn on_refresh(&mut self, node: &NodeUid, pod: &PodUid, proof: &pb::Proof, ctx: &mut Ctx<'_>) {
+        let placed = self.directory.entry(pod).filter(|entry| entry.node.uid == *node).cloned();
+        let (Some(entry), Some(bundle)) = (placed, self.trust.clone()) else { return };
+        let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut()) else {
+            return;
+        };
+        let (n, authenticator) = (proof.proof_n, &proof.authenticator);
+        match channel.proofs.verify(&entry, n, authenticator, &bundle, ctx.now) {
+            Ok(proven) => {
+                ctx.counters.proofs_accepted += 1;
+                self.on_remote_proven(pod, proven.expires, ctx);
+            }
+            Err(error) => self.reject(node, pod, &error, ctx),
+        }
+    }
+
+    fn on_remote_proven(&mut self, pod: &PodUid, expires: std::time::Duration, ctx: &mut Ctx<'_>) {
+        for (_, pair) in self.pairs.iter_mut().filter(|(key, _)| key.remote == *pod) {
+            pair.remote_expires = expires;
+        }
+        self.renew_pairs(|key, _| key.remote == *pod, ctx);
+    }
+
+    fn reject(&self, node: &NodeUid, pod: &PodUid, error: &ProofError, ctx: &mut Ctx<'_>) {
+        ctx.counters.proofs_rejected += 1;
+        ctx.event(Event::ProofRejected {
+            node: node.clone(),
+            pod: pod.clone(),
+            detail: error.to_string(),
+        });
+    }
+
+    fn refuse_request(
+        &self,
+        node: &NodeUid,
+        request: &Incoming,
+        refusal: pb::Refusal,
+        detail: String,
+        ctx: &mut Ctx<'_>,
+    ) {
+        self.send_refusal(request.conn, request.id, refusal, ctx);
+        ctx.event(Event::RequestRefused {
+            node: node.clone(),
+            source: request.source.to_string(),
+            destination: request.destination.to_string(),
+            detail,
+        });
+    }
+
+    /// Refuses a question that had become part of a pair.
+    pub(super) fn refuse_answer(
+        &self,
+        node: &NodeUid,
+        answer: Answer,
+        refusal: pb::Refusal,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let channel = self.peers.get(node).and_then(|peer| peer.channel.as_ref());
+        if channel.is_some_and(|channel| channel.conn == answer.conn) {
+            self.send_refusal(answer.conn, answer.id, refusal, ctx);
+        }
+    }
+
+    fn send_refusal(&self, conn: ConnId, id: u64, refusal: pb::Refusal, ctx: &mut Ctx<'_>) {
+        ctx.counters.requests_refused += 1;
+        let proof = pb::Proof { id, refusal: refusal.into(), ..pb::Proof::default() };
+        ctx.send(conn, &Message::Proof(proof));
+    }
+}
+
+/// Refusals of one pair, of the kind that may pass, before its destinations are refused here.
+const MAX_FAILURES: u32 = 5;

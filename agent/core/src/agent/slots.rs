@@ -1,0 +1,481 @@
+//! Keys of a peer: agreed in a channel, told to the engine, used, retired.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
+
+use signet_crypto::{
+    tls::exporter::{Role, SlotContext, confirm, confirm_matches, psk},
+    wg::PublicKey,
+};
+
+use crate::{
+    agent::Agent,
+    effects::Ctx,
+    event::{AuditKind, Event, PairEnd},
+    ids::{ConnId, Epoch, NodeUid, Slot},
+    io::{ChannelRole, TunnelEvent},
+    peer::{
+        channel::{Channel, Negotiation},
+        slot::{Command, Keys, Waiting, next_epoch},
+    },
+    rows::MapOp,
+    wire::{Message, pb},
+};
+
+/// Offers of one channel that may be refused before it is given up.
+const MAX_OFFERS: u32 = 4;
+
+/// What the other side said of its slot.
+struct Remote {
+    epoch: Epoch,
+    public_key: PublicKey,
+    port: u16,
+}
+
+impl Agent {
+    pub(super) fn on_tunnel(&mut self, event: TunnelEvent, ctx: &mut Ctx<'_>) {
+        match event {
+            TunnelEvent::Welcome { slots, peers } => self.on_welcome(slots, peers, ctx),
+            TunnelEvent::Done { seq } => {
+                if let Some(waiting) = self.engine.answered(seq) {
+                    self.on_engine_done(waiting, ctx);
+                }
+            }
+            TunnelEvent::Failed { seq, error } => {
+                let Some(waiting) = self.engine.answered(seq) else { return };
+                ctx.event(Event::TunnelFailed { error });
+                match waiting.what {
+                    // Both sides start over: a channel makes keys once.
+                    Command::Set(_) | Command::Allow(_) => {
+                        self.drop_channel(&waiting.node, pb::ByeReason::Engine, ctx);
+                    }
+                    Command::Remove => {}
+                }
+            }
+            TunnelEvent::Handshake { .. } => {}
+            TunnelEvent::Gone => self.engine.gone(),
+        }
+    }
+
+    /// The client begins with an offer, the server waits for it.
+    pub(super) fn begin_slot(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let live = self.live_epoch(node);
+        let deadline = ctx.boot() + self.config.timers.handshake;
+        let Some(slots) = self.engine.slots else { return };
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let highest = peer.highest;
+        let Some(channel) = peer.channel.as_mut() else { return };
+        if channel.role == ChannelRole::Server {
+            return;
+        }
+        let tries = match channel.negotiation {
+            Negotiation::Offered { tries, .. } => tries + 1,
+            Negotiation::Awaiting { .. }
+            | Negotiation::Keying { .. }
+            | Negotiation::Accepted { .. }
+            | Negotiation::Ready { .. } => 1,
+        };
+        let epoch = next_epoch(highest.max(channel.their_last), live.max(channel.their_live));
+        channel.negotiation = Negotiation::Offered { epoch, tries, deadline };
+        let (own, port) = slots[epoch.slot().index()];
+        let offer = pb::SlotOffer {
+            epoch: epoch.0,
+            wg_public_key: own.as_bytes().to_vec(),
+            port: u32::from(port),
+            tag_carriers: 1,
+        };
+        ctx.send(channel.conn, &Message::SlotOffer(offer));
+    }
+
+    pub(super) fn on_slot_offer(
+        &mut self,
+        node: &NodeUid,
+        offer: &pb::SlotOffer,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), String> {
+        let remote = remote(offer.epoch, &offer.wg_public_key, offer.port)?;
+        let live = self.live_epoch(node);
+        let highest = self.epoch_floor(node);
+        let Some(channel) = self.peers.get(node).and_then(|peer| peer.channel.as_ref()) else {
+            return Ok(());
+        };
+        let waits = matches!(channel.negotiation, Negotiation::Awaiting { .. });
+        if channel.role != ChannelRole::Server || !waits {
+            return Err("an unexpected SLOT_OFFER".to_owned());
+        }
+        let conn = channel.conn;
+        let taken = live.0 != 0 && remote.epoch.slot() == live.slot();
+        if remote.epoch <= highest || taken || !self.engine.is_up() {
+            let refuse = pb::SlotRefuse {
+                epoch: remote.epoch.0,
+                last_epoch: highest.0,
+                live_epoch: live.0,
+            };
+            ctx.send(conn, &Message::SlotRefuse(refuse));
+            return Ok(());
+        }
+        self.set_keys(node, &remote, ctx)
+    }
+
+    pub(super) fn on_slot_refuse(
+        &mut self,
+        node: &NodeUid,
+        refuse: &pb::SlotRefuse,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), String> {
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        let Some(channel) = peer.channel.as_mut() else { return Ok(()) };
+        match channel.negotiation {
+            Negotiation::Offered { epoch, tries, .. } if epoch.0 == refuse.epoch => {
+                if tries >= MAX_OFFERS {
+                    return Err(format!("{tries} SLOT_OFFERs in a row were refused"));
+                }
+            }
+            Negotiation::Offered { .. }
+            | Negotiation::Awaiting { .. }
+            | Negotiation::Keying { .. }
+            | Negotiation::Accepted { .. }
+            | Negotiation::Ready { .. } => return Err("an unexpected SLOT_REFUSE".to_owned()),
+        }
+        channel.their_last = Epoch(refuse.last_epoch);
+        channel.their_live = Epoch(refuse.live_epoch);
+        self.begin_slot(node, ctx);
+        Ok(())
+    }
+
+    pub(super) fn on_slot_accept(
+        &mut self,
+        node: &NodeUid,
+        accept: &pb::SlotAccept,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), String> {
+        let remote = remote(accept.epoch, &accept.wg_public_key, accept.port)?;
+        let Some(channel) = self.peers.get(node).and_then(|peer| peer.channel.as_ref()) else {
+            return Ok(());
+        };
+        let offered = matches!(channel.negotiation,
+            Negotiation::Offered { epoch, .. } if epoch == remote.epoch);
+        let context = self.context(channel, &remote);
+        let (true, Some(context)) = (offered, context) else {
+            return Err("an unexpected SLOT_ACCEPT".to_owned());
+        };
+        check(channel, &context, Role::Server, &accept.confirm)?;
+        self.set_keys(node, &remote, ctx)
+    }
+
+    /// Empties the slot and gives the new keys to the engine.
+    fn set_keys(&mut self, node: &NodeUid, remote: &Remote, ctx: &mut Ctx<'_>) -> Result<(), String> {
+        self.vacate(node, remote.epoch.slot(), ctx);
+        let deadline = ctx.boot() + self.config.timers.handshake;
+        let Some(peer) = self.peers.get(node) else { return Ok(()) };
+        let Some(channel) = peer.channel.as_ref() else { return Ok(()) };
+        let Some(context) = self.context(channel, remote) else {
+            return Err("the engine is gone".to_owned());
+        };
+        let psk = psk(channel.secrets.as_ref(), &context).map_err(|error| error.to_string())?;
+        let (conn, initiate) = (channel.conn, channel.role == ChannelRole::Client);
+        let underlay = SocketAddr::new(peer.underlay(channel.remote.ip()), remote.port);
+        let keys = Keys::new(remote.epoch, remote.public_key, underlay);
+        self.engine.set_peer(node, &keys, psk, initiate, conn, ctx);
+        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        peer.highest = peer.highest.max(remote.epoch);
+        peer.slots[remote.epoch.slot().index()] = Some(keys);
+        if let Some(channel) = peer.channel.as_mut() {
+            channel.negotiation = Negotiation::Keying { context: Box::new(context), deadline };
+        }
+        Ok(())
+    }
+
+    fn on_engine_done(&mut self, waiting: Waiting, ctx: &mut Ctx<'_>) {
+        let Waiting { node, slot, epoch, what } = waiting;
+        match what {
+            Command::Set(conn) => self.on_keyed(&node, conn, epoch, ctx),
+            Command::Allow(addresses) => {
+                let Some(peer) = self.peers.get_mut(&node) else { return };
+                let keys = peer.slots[slot.index()].as_mut();
+                if let Some(keys) = keys.filter(|keys| keys.epoch == epoch) {
+                    keys.set_confirmed(addresses);
+                    self.step_node(&node, ctx);
+                }
+            }
+            Command::Remove => {}
+        }
+    }
+
+    /// The own engine has the peer: tell the other side.
+    fn on_keyed(&mut self, node: &NodeUid, conn: ConnId, epoch: Epoch, ctx: &mut Ctx<'_>) {
+        let deadline = ctx.boot() + self.config.timers.handshake;
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let own = peer.wanted_row();
+        let Some(channel) = peer.channel.as_mut().filter(|channel| channel.conn == conn) else {
+            return;
+        };
+        let context = match &channel.negotiation {
+            Negotiation::Keying { context, .. } if context.epoch == epoch.0 => context.clone(),
+            Negotiation::Keying { .. }
+            | Negotiation::Awaiting { .. }
+            | Negotiation::Offered { .. }
+            | Negotiation::Accepted { .. }
+            | Negotiation::Ready { .. } => return,
+        };
+        let (role, own_key, port) = match channel.role {
+            ChannelRole::Client => (Role::Client, context.client_wg, context.client_port),
+            ChannelRole::Server => (Role::Server, context.server_wg, context.server_port),
+        };
+        let confirm = match confirm(channel.secrets.as_ref(), &context, role) {
+            Ok(confirm) => confirm.to_vec(),
+            Err(error) => return self.violation(conn, node, error.to_string(), ctx),
+        };
+        debug_assert!(own.slot_epoch.contains(&epoch), "keys of {epoch} are in no slot");
+        match channel.role {
+            ChannelRole::Server => {
+                let accept = pb::SlotAccept {
+                    epoch: epoch.0,
+                    wg_public_key: own_key.as_bytes().to_vec(),
+                    port: u32::from(port),
+                    tag_carriers: 1,
+                    confirm,
+                };
+                channel.negotiation = Negotiation::Accepted { context, deadline };
+                ctx.send(conn, &Message::SlotAccept(accept));
+            }
+            ChannelRole::Client => {
+                ctx.send(conn, &Message::SlotReady(pb::SlotReady { epoch: epoch.0, confirm }));
+                self.slot_ready(node, epoch, ctx);
+            }
+        }
+    }
+
+    pub(super) fn on_slot_ready(
+        &mut self,
+        node: &NodeUid,
+        ready: &pb::SlotReady,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), String> {
+        let Some(channel) = self.peers.get(node).and_then(|peer| peer.channel.as_ref()) else {
+            return Ok(());
+        };
+        let epoch = match &channel.negotiation {
+            Negotiation::Accepted { context, .. } if context.epoch == ready.epoch => {
+                check(channel, context, Role::Client, &ready.confirm)?;
+                Epoch(context.epoch)
+            }
+            Negotiation::Accepted { .. }
+            | Negotiation::Awaiting { .. }
+            | Negotiation::Offered { .. }
+            | Negotiation::Keying { .. }
+            | Negotiation::Ready { .. } => return Err("an unexpected SLOT_READY".to_owned()),
+        };
+        self.slot_ready(node, epoch, ctx);
+        Ok(())
+    }
+
+    /// Packets can go in this epoch: pairs move over.
+    fn slot_ready(&mut self, node: &NodeUid, epoch: Epoch, ctx: &mut Ctx<'_>) {
+        let force = ctx.boot() + self.config.timers.adoption;
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        if let Some(other) = peer.slots[epoch.slot().other().index()].as_mut() {
+            other.retire = Some(other.retire.map_or(force, |at| at.min(force)));
+        }
+        let Some(channel) = peer.channel.as_mut() else { return };
+        channel.negotiation = Negotiation::Ready { epoch };
+        // The client proves its pairs again at once, the server what is left a little later: both
+        // at once would do everything twice.
+        let client = channel.role == ChannelRole::Client;
+        channel.reprove_at = (!client).then(|| ctx.boot() + REPROVE_AFTER);
+        ctx.counters.slots_ready += 1;
+        ctx.event(Event::SlotReady { node: node.clone(), epoch });
+        self.write_peer(node, ctx);
+        if client {
+            self.reprove(node, ctx);
+        }
+        self.step_node(node, ctx);
+        self.review_slots(node, ctx);
+    }
+
+    /// Wants every pair that has rows in the channel's epoch.
+    pub(super) fn reprove(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let Some(epoch) = self.peers.get(node).and_then(|peer| peer.epoch()) else { return };
+        for (_, pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.node == *node) {
+            if pair.has_rows() && !pair.is_open_in(epoch) {
+                pair.wanted.get_or_insert(ctx.now.boot);
+            }
+        }
+    }
+
+    /// The other side no longer receives in this epoch.
+    pub(super) fn on_slot_retire(&mut self, node: &NodeUid, epoch: Epoch, ctx: &mut Ctx<'_>) {
+        let current = self.peers.get(node).and_then(|peer| peer.epoch());
+        let held = self.peers.get(node).is_some_and(|peer| peer.keys(epoch).is_some());
+        if held && current != Some(epoch) {
+            self.vacate(node, epoch.slot(), ctx);
+        }
+    }
+
+    /// Removes a slot's keys, and before them every row that needs them.
+    pub(super) fn vacate(&mut self, node: &NodeUid, slot: Slot, ctx: &mut Ctx<'_>) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(keys) = peer.slots[slot.index()].take() else { return };
+        let epoch = keys.epoch;
+        for key in self.pairs.of_node(node) {
+            self.drop_epoch(&key, epoch, ctx);
+        }
+        if keys.adopted {
+            self.adoption.withdraw_epoch(epoch, keys.allowed(), ctx);
+        }
+        self.write_peer(node, ctx);
+        self.engine.remove_peer(node, &keys, ctx);
+        ctx.event(Event::SlotRetired { node: node.clone(), slot, epoch });
+    }
+
+    /// A pair's rows of one epoch go.
+    fn drop_epoch(&mut self, key: &crate::authn::label::PairKey, epoch: Epoch, ctx: &mut Ctx<'_>) {
+        let Some(pair) = self.pairs.of(key) else { return };
+        let was_open = pair.is_open();
+        let sends = pair.sending.is_some_and(|permit| permit.epoch == epoch);
+        let grants = pair.grant.is_some_and(|grant| grant.epoch == epoch);
+        if was_open && (sends || grants) {
+            self.audit(key, AuditKind::Closed(PairEnd::KeysGone), ctx);
+        }
+        let endpoint = self.endpoints.of_pod(&key.local);
+        let Some(pair) = self.pairs.of_mut(key) else { return };
+        if sends {
+            pair.sending = None;
+            if let Some(endpoint) = endpoint {
+                for address in &pair.addresses {
+                    ctx.bpf(MapOp::RemoveSend(endpoint.send_key(*address)));
+                }
+            }
+        }
+        pair.permit = pair.permit.filter(|permit| permit.epoch != epoch);
+        if grants {
+            pair.old_grants.extend(pair.grant.take());
+        }
+        let (gone, stay) = pair.old_grants.iter().partition(|grant| grant.epoch == epoch);
+        pair.old_grants = stay;
+        let gone: Vec<crate::authn::pair::Grant> = gone;
+        for grant in gone {
+            ctx.bpf(MapOp::RemoveRecv(grant.label));
+            self.labels.free(grant.label);
+        }
+        if was_open && !pair.is_open() {
+            pair.session = None;
+            ctx.counters.pairs_closed += 1;
+            let (local, remote) = (key.local.clone(), key.remote.clone());
+            ctx.event(Event::PairClosed { local, remote, end: PairEnd::KeysGone });
+        }
+        self.drop_idle_pair(key, ctx);
+    }
+
+    /// A channel is gone: keys that it had not finished are of no use to anybody.
+    pub(super) fn abandon_slot(
+        &mut self,
+        node: &NodeUid,
+        channel: Option<Channel>,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let Some(channel) = channel else { return };
+        let epoch = match &channel.negotiation {
+            Negotiation::Keying { context, .. } | Negotiation::Accepted { context, .. } => {
+                Epoch(context.epoch)
+            }
+            Negotiation::Awaiting { .. }
+            | Negotiation::Offered { .. }
+            | Negotiation::Ready { .. } => return,
+        };
+        if self.peers.get(node).is_some_and(|peer| peer.keys(epoch).is_some()) {
+            self.vacate(node, epoch.slot(), ctx);
+        }
+    }
+
+    /// Keys that no pair uses any more retire after a grace for packets under way.
+    pub(super) fn review_slots(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let grace = ctx.boot() + self.config.timers.slot_grace;
+        let pairs = &self.pairs;
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(current) = peer.epoch() else { return };
+        for keys in peer.slots.iter_mut().flatten() {
+            let epoch = keys.epoch;
+            let used = pairs.iter().any(|(_, pair)| pair.node == *node && pair.uses(epoch));
+            if epoch != current && !keys.adopted && !used {
+                keys.retire = Some(keys.retire.map_or(grace, |at| at.min(grace)));
+            }
+        }
+    }
+
+    /// Brings allowed IPs in line with the pairs that are left.
+    pub(super) fn review_allowed(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let pairs = self.pairs.iter().filter(|(_, pair)| pair.node == *node);
+        let used: BTreeSet<IpAddr> =
+            pairs.flat_map(|(_, pair)| pair.addresses.iter().copied()).collect();
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        for keys in peer.slots.iter_mut().flatten().filter(|keys| !keys.adopted) {
+            let left: BTreeSet<IpAddr> = keys.allowed().intersection(&used).copied().collect();
+            if left != *keys.allowed() {
+                keys.set_allowed(left);
+                self.engine.allow(node, keys, ctx);
+            }
+        }
+    }
+
+    /// Writes the peer's row if it is another now.
+    pub(super) fn write_peer(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let Some(peer) = self.peers.get_mut(node) else { return };
+        let wanted = peer.wanted_row();
+        let keyed = wanted.slot_epoch.iter().any(|epoch| epoch.0 != 0);
+        if peer.row == Some(wanted) || (peer.row.is_none() && !keyed) {
+            return;
+        }
+        peer.row = Some(wanted);
+        ctx.bpf(MapOp::SetPeer(peer.id, wanted));
+    }
+
+    /// What both ends of a slot agree on, in TLS role order.
+    fn context(&self, channel: &Channel, remote: &Remote) -> Option<SlotContext> {
+        let (own_key, own_port) = self.engine.slots?[remote.epoch.slot().index()];
+        let own = (self.config.node_id.clone(), self.config.boot_id, own_key, own_port);
+        let peer = (channel.peer_id.clone(), channel.boot_id, remote.public_key, remote.port);
+        let (client, server) = match channel.role {
+            ChannelRole::Client => (own, peer),
+            ChannelRole::Server => (peer, own),
+        };
+        Some(SlotContext {
+            epoch: remote.epoch.0,
+            client_node: client.0,
+            server_node: server.0,
+            client_boot_id: client.1,
+            server_boot_id: server.1,
+            client_wg: client.2,
+            server_wg: server.2,
+            client_port: client.3,
+            server_port: server.3,
+        })
+    }
+}
+
+/// How long the TLS server waits with proving pairs again.
+const REPROVE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn remote(epoch: u64, public_key: &[u8], port: u32) -> Result<Remote, String> {
+    let public_key = public_key.try_into().map_err(|_| "a WireGuard key of a wrong length")?;
+    let port = u16::try_from(port).ok().filter(|port| *port != 0).ok_or("a port out of range")?;
+    if epoch == 0 {
+        return Err("an epoch of 0".to_owned());
+    }
+    Ok(Remote { epoch: Epoch(epoch), public_key: PublicKey(public_key), port })
+}
+
+fn check(
+    channel: &Channel,
+    context: &SlotContext,
+    role: Role,
+    presented: &[u8],
+) -> Result<(), String> {
+    match confirm_matches(channel.secrets.as_ref(), context, role, presented) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("it has derived other keys for the slot".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,283 @@
+//! Destinations that a local pod wants: from the first missed packet to a pair, or to a refusal.
+
+use std::{net::IpAddr, time::Duration};
+
+use signet_abi::DropReason;
+use signet_policy::{Action, PortMap};
+
+use crate::{
+    agent::Agent,
+    authn::{label::PairKey, pair::Pair},
+    directory::Resolution,
+    effects::Ctx,
+    event::Event,
+    ids::PodUid,
+    io::{LookupKey, Output},
+    rows::{MapOp, SendKey, SendRow},
+};
+
+/// One wanted destination.
+#[derive(Clone, Debug)]
+pub(crate) enum Want {
+    /// The directory is asked.
+    Resolving,
+    /// Its pair is being opened.
+    Pairing(PodUid),
+    /// A row refuses it.
+    Refused { until: Duration, reason: DropReason },
+}
+
+impl Want {
+    pub(crate) fn is_resolving(&self) -> bool {
+        matches!(self, Want::Resolving)
+    }
+}
+
+impl Agent {
+    pub(super) fn on_miss(&mut self, key: SendKey, packet: Option<Vec<u8>>, ctx: &mut Ctx<'_>) {
+        let drop = |reason, ctx: &mut Ctx<'_>| {
+            if packet.is_some() {
+                ctx.counters.held_dropped += 1;
+                let SendKey { endpoint, destination, .. } = key;
+                ctx.push(Output::DropHeld { endpoint, destination, reason, count: 1 });
+            }
+        };
+        let destination = key.destination.to_canonical();
+        let key = SendKey { destination, ..key };
+        let Some(endpoint) = self.endpoints.at(key.endpoint, key.generation) else {
+            return drop(DropReason::EndpointGone, ctx);
+        };
+        let local = endpoint.pod.clone();
+        if self.sends(&local, destination) {
+            // It was on its way here while the row was written.
+            if let Some(packet) = packet {
+                ctx.counters.released += 1;
+                let SendKey { endpoint, generation, .. } = key;
+                ctx.push(Output::Inject { endpoint, generation, packet });
+            }
+            return;
+        }
+        match self.wants.get(&key) {
+            Some(Want::Refused { until, reason }) if *until > ctx.boot() => {
+                return drop(*reason, ctx);
+            }
+            Some(Want::Resolving | Want::Pairing(_) | Want::Refused { .. }) => {}
+            None => {
+                let now = ctx.boot();
+                let endpoint = self.endpoints.of_pod_mut(&local);
+                if !endpoint.is_some_and(|endpoint| endpoint.new_pairs.take(now)) {
+                    ctx.counters.pairs_limited += 1;
+                    return drop(DropReason::RateLimited, ctx);
+                }
+            }
+        }
+        if let Some(packet) = packet {
+            self.hold.push(key, packet, &self.config.limits, ctx);
+        }
+        self.want(key, ctx);
+    }
+
+    /// Begins, or goes on, to make a pair for this destination.
+    pub(super) fn want(&mut self, key: SendKey, ctx: &mut Ctx<'_>) {
+        let over = match self.wants.get(&key) {
+            Some(Want::Refused { .. }) | None => true,
+            Some(Want::Resolving | Want::Pairing(_)) => false,
+        };
+        if over {
+            self.wants.insert(key, Want::Resolving);
+        }
+        self.advance_want(key, ctx);
+    }
+
+    pub(super) fn advance_want(&mut self, key: SendKey, ctx: &mut Ctx<'_>) {
+        if !self.started || !self.wants.get(&key).is_some_and(Want::is_resolving) {
+            return;
+        }
+        let Some(endpoint) = self.endpoints.at(key.endpoint, key.generation) else {
+            self.wants.remove(&key);
+            return;
+        };
+        let local = endpoint.pod.clone();
+        let entry = match self.directory.resolve(LookupKey::Address(key.destination), ctx) {
+            Resolution::Known(entry) => entry.clone(),
+            Resolution::Pending => return,
+        };
+        if entry.node.uid == self.config.node_uid {
+            let detail = "the destination runs on this node and is not reached by the tunnel";
+            return self.refuse(key, DropReason::UnknownDestination, detail, ctx);
+        }
+        let pair = PairKey { local, remote: entry.uid.clone() };
+        self.wants.insert(key, Want::Pairing(entry.uid.clone()));
+        self.ensure_pair(&pair, &entry, ctx);
+        if let Some(pair) = self.pairs.of_mut(&pair) {
+            pair.wanted.get_or_insert(ctx.now.boot);
+        }
+        self.step(&pair, ctx);
+    }
+
+    /// Makes the pair if it is not there.
+    pub(super) fn ensure_pair(
+        &mut self,
+        key: &PairKey,
+        entry: &crate::facts::Entry,
+        ctx: &mut Ctx<'_>,
+    ) {
+        self.learn_node(&entry.node, ctx);
+        if self.pairs.of(key).is_none() {
+            let class = self.handles.class(&entry.uid);
+            let remote = self.handles.remote(&entry.uid);
+            let node = entry.node.uid.clone();
+            let addresses = entry.pod.addresses.iter().copied();
+            let addresses = addresses.take(crate::endpoint::MAX_ADDRESSES).collect();
+            self.pairs.insert(key.clone(), Pair::new(node, addresses, class, remote, entry.spiffe_id.clone()));
+        }
+    }
+
+    /// The directory answered; `found` is whether there is such a pod.
+    pub(super) fn on_answered(&mut self, key: &LookupKey, found: bool, ctx: &mut Ctx<'_>) {
+        if let LookupKey::Address(address) = key {
+            let waiting: Vec<SendKey> = self
+                .wants
+                .iter()
+                .filter(|(key, want)| key.destination == *address && want.is_resolving())
+                .map(|(key, _)| *key)
+                .collect();
+            for key in waiting {
+                if found {
+                    self.advance_want(key, ctx);
+                } else {
+                    let detail = "the directory knows no pod with this address";
+                    self.adoption.withdraw_addresses(&[key.destination], ctx);
+                    self.refuse(key, DropReason::UnknownDestination, detail, ctx);
+                }
+            }
+        }
+        if let LookupKey::Pod(pod) = key {
+            self.answer_requests_of(pod, found, ctx);
+        }
+    }
+
+    /// Refuses one destination for a while.
+    pub(super) fn refuse(
+        &mut self,
+        key: SendKey,
+        reason: DropReason,
+        detail: &str,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let until = ctx.boot() + ctx.jitter(self.config.timers.refused);
+        self.wants.insert(key, Want::Refused { until, reason });
+        self.adoption.replaced(&key);
+        ctx.bpf(MapOp::SetSend(key, SendRow::Refused { reason, not_after: until }));
+        self.hold.discard(key, reason, ctx);
+        ctx.counters.pairs_refused += 1;
+        if let Some(endpoint) = self.endpoints.at(key.endpoint, key.generation) {
+            ctx.event(Event::PairRefused {
+                local: endpoint.pod.clone(),
+                destination: key.destination,
+                reason,
+                detail: detail.to_owned(),
+            });
+        }
+    }
+
+    /// Refuses every destination that waits for this pair. Rows it has already stay.
+    pub(super) fn refuse_pair(
+        &mut self,
+        key: &PairKey,
+        reason: DropReason,
+        detail: &str,
+        ctx: &mut Ctx<'_>,
+    ) {
+        for want in self.wants_of(key) {
+            self.refuse(want, reason, detail, ctx);
+        }
+        let pause = ctx.jitter(self.config.timers.refused);
+        if let Some(pair) = self.pairs.of_mut(key) {
+            pair.ask = None;
+            pair.wanted = None;
+            pair.not_before = ctx.now.boot + pause;
+        }
+        self.drop_idle_pair(key, ctx);
+    }
+
+    /// Forgets refusals, so that the next packet asks again.
+    pub(super) fn flush_refusals(&mut self, of: impl Fn(&SendKey) -> bool, ctx: &mut Ctx<'_>) {
+        self.wants.retain(|key, want| {
+            let flush = matches!(want, Want::Refused { .. }) && of(key);
+            if flush {
+                ctx.bpf(MapOp::RemoveSend(*key));
+            }
+            !flush
+        });
+    }
+
+    /// Forgets wanted destinations; refusal rows go with them.
+    pub(super) fn drop_wants_where(&mut self, of: impl Fn(&SendKey) -> bool, ctx: &mut Ctx<'_>) {
+        self.flush_refusals(&of, ctx);
+        self.wants.retain(|key, _| !of(key));
+    }
+
+    /// Destinations that wait for this pair.
+    pub(super) fn wants_of(&self, key: &PairKey) -> Vec<SendKey> {
+        let Some(endpoint) = self.endpoints.of_pod(&key.local) else { return Vec::new() };
+        let waits = |want: &Want| matches!(want, Want::Pairing(remote) if *remote == key.remote);
+        let own = self.wants.iter().filter(|(want, _)| want.endpoint == endpoint.index);
+        own.filter(|(_, want)| waits(want)).map(|(want, _)| *want).collect()
+    }
+
+    /// Whether a send row of a pair covers this destination.
+    fn sends(&self, local: &PodUid, destination: IpAddr) -> bool {
+        let Some(entry) = self.directory.at(destination) else { return false };
+        let key = PairKey { local: local.clone(), remote: entry.uid.clone() };
+        self.pairs
+            .of(&key)
+            .is_some_and(|pair| pair.sending.is_some() && pair.addresses.contains(&destination))
+    }
+
+    /// Which end refuses a pair that no rule admits.
+    pub(super) fn denial(&self, key: &PairKey) -> DropReason {
+        let sides = || {
+            let view = self.cluster.as_ref()?;
+            let local = &self.endpoints.of_pod(&key.local)?.known.as_ref()?.facts;
+            let remote = &self.directory.entry(&key.remote)?.pod;
+            let peer = signet_policy::PeerFacts::Pod(remote.clone());
+            let egress = view.policies.compile_pair(local, &peer).egress;
+            let own = side(&egress, view.policies.isolation(local).egress);
+            let peer = signet_policy::PeerFacts::Pod(local.clone());
+            let ingress = view.policies.compile_pair(remote, &peer).ingress;
+            Some((own, side(&ingress, view.policies.isolation(remote).ingress)))
+        };
+        match sides() {
+            Some((Side::Denies, _)) => DropReason::PolicyEgressDenied,
+            Some((Side::Default, _)) => DropReason::DefaultDenyEgress,
+            Some((Side::Admits, Side::Denies)) => DropReason::PolicyIngressDenied,
+            Some((Side::Admits, Side::Default | Side::Admits)) | None => {
+                DropReason::DefaultDenyIngress
+            }
+        }
+    }
+}
+
+/// What one end's rules say of a pair as a whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Admits,
+    /// No rule admits it, and one denies it.
+    Denies,
+    /// No rule speaks of it.
+    Default,
+}
+
+fn side(map: &PortMap, isolated: bool) -> Side {
+    let ranges = || map.ranges().flat_map(|(_, ranges)| ranges.iter().map(|range| range.verdict));
+    let all = || map.any_protocol().into_iter().chain(ranges());
+    let any_denied = map.any_protocol().is_some_and(|verdict| verdict.action == Action::Deny);
+    if all().any(|verdict| verdict.action == Action::Allow) || !(isolated || any_denied) {
+        Side::Admits
+    } else if all().any(|verdict| verdict.action == Action::Deny) {
+        Side::Denies
+    } else {
+        Side::Default
+    }
+}

@@ -1,0 +1,262 @@
+//! What the identity service's directory has told: who runs where, under which address.
+//!
+//! Pulled on a miss, then kept current by subscription. One question at a time per key; questions
+//! that could not be asked are repeated.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use crate::{
+    effects::Ctx,
+    event::Event,
+    facts::Entry,
+    ids::{NodeUid, PodUid},
+    io::{LookupKey, Output},
+};
+
+/// What is known about a key.
+#[derive(Debug)]
+pub(crate) enum Resolution<'a> {
+    /// There is such a pod.
+    Known(&'a Entry),
+    /// The question is under way.
+    Pending,
+}
+
+/// What an answer or a push changed. `before` is what rows were made from.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// A pod is known now.
+    New(PodUid),
+    /// What policy asks about it changed; identity, place and addresses did not.
+    Facts(PodUid),
+    /// A pod is no more what it was: gone, moved, other addresses or identity.
+    Gone(Box<Entry>),
+}
+
+#[derive(Debug)]
+enum Question {
+    Asked { failures: u32 },
+    Repeat { at: Duration, failures: u32 },
+}
+
+/// The cache.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    entries: BTreeMap<PodUid, Entry>,
+    by_address: BTreeMap<IpAddr, PodUid>,
+    questions: BTreeMap<LookupKey, Question>,
+    up: bool,
+}
+
+impl Directory {
+    pub(crate) fn entry(&self, pod: &PodUid) -> Option<&Entry> {
+        self.entries.get(pod)
+    }
+
+    pub(crate) fn at(&self, address: IpAddr) -> Option<&Entry> {
+        self.entries.get(self.by_address.get(&address)?)
+    }
+
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// Looks a key up, and asks if it is not known.
+    pub(crate) fn resolve(&mut self, key: LookupKey, ctx: &mut Ctx<'_>) -> Resolution<'_> {
+        let known = match &key {
+            LookupKey::Address(address) => self.by_address.get(address).cloned(),
+            LookupKey::Pod(pod) => self.entries.contains_key(pod).then(|| pod.clone()),
+        };
+        if known.is_none() && !self.questions.contains_key(&key) {
+            self.ask(key, ctx);
+        }
+        match known.and_then(|pod| self.entries.get(&pod)) {
+            Some(entry) => Resolution::Known(entry),
+            None => Resolution::Pending,
+        }
+    }
+
+    /// Takes an answer. No entry for a pod that was known means that it is gone.
+    pub(crate) fn answer(
+        &mut self,
+        key: &LookupKey,
+        entry: Option<Entry>,
+        ctx: &mut Ctx<'_>,
+    ) -> Vec<Change> {
+        self.questions.remove(key);
+        match (entry, key) {
+            (Some(entry), LookupKey::Address(_) | LookupKey::Pod(_)) => self.put(entry, ctx),
+            (None, LookupKey::Pod(pod)) => self.forget(pod, ctx).into_iter().collect(),
+            (None, LookupKey::Address(address)) => {
+                let holder = self.by_address.get(address).cloned();
+                holder.and_then(|pod| self.forget(&pod, ctx)).into_iter().collect()
+            }
+        }
+    }
+
+    pub(crate) fn failed(
+        &mut self,
+        key: LookupKey,
+        error: String,
+        retry: (Duration, Duration),
+        ctx: &mut Ctx<'_>,
+    ) {
+        let failures = match self.questions.get(&key) {
+            Some(Question::Repeat { failures, .. } | Question::Asked { failures }) => {
+                failures.saturating_add(1)
+            }
+            None => 1,
+        };
+        ctx.event(Event::LookupFailed { key: key.to_string(), error });
+        let at = ctx.boot() + ctx.backoff(retry, failures);
+        self.questions.insert(key, Question::Repeat { at, failures });
+    }
+
+    /// Takes an entry, from an answer or a push. An older one than is known changes nothing.
+    pub(crate) fn put(&mut self, entry: Entry, ctx: &mut Ctx<'_>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut known = false;
+        if let Some(before) = self.entries.get(&entry.uid) {
+            if entry.generation < before.generation {
+                return changes;
+            }
+            if same_subject(before, &entry) {
+                known = true;
+            } else {
+                changes.extend(self.forget(&entry.uid, ctx));
+            }
+        }
+        // An address has one owner. Whoever held it before is no longer what its rows say.
+        for address in &entry.pod.addresses {
+            if let Some(holder) = self.by_address.get(address).filter(|pod| **pod != entry.uid) {
+                let holder = holder.clone();
+                changes.extend(self.forget(&holder, ctx));
+            }
+        }
+        let uid = entry.uid.clone();
+        for address in &entry.pod.addresses {
+            self.by_address.insert(*address, uid.clone());
+        }
+        let before = self.entries.insert(uid.clone(), entry);
+        if !known {
+            ctx.push(Output::Subscribe(uid.clone()));
+            changes.push(Change::New(uid));
+        } else if before.map(|before| before.pod) != self.entries.get(&uid).map(|e| e.pod.clone()) {
+            changes.push(Change::Facts(uid));
+        }
+        changes
+    }
+
+    /// Forgets a pod. The change says what it was.
+    pub(crate) fn forget(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) -> Option<Change> {
+        let entry = self.entries.remove(pod)?;
+        self.by_address.retain(|_, holder| holder != pod);
+        ctx.push(Output::Unsubscribe(pod.clone()));
+        Some(Change::Gone(Box::new(entry)))
+    }
+
+    /// Everything on a node that no longer exists.
+    pub(crate) fn forget_node(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) -> Vec<Change> {
+        let on_it = self.entries.values().filter(|entry| entry.node.uid == *node);
+        let pods: Vec<PodUid> = on_it.map(|entry| entry.uid.clone()).collect();
+        pods.iter().filter_map(|pod| self.forget(pod, ctx)).collect()
+    }
+
+    /// The stream is up: subscribe again, and ask for what may have changed meanwhile.
+    pub(crate) fn stream_up(&mut self, ctx: &mut Ctx<'_>) {
+        self.up = true;
+        let pods: Vec<PodUid> = self.entries.keys().cloned().collect();
+        for pod in pods {
+            ctx.push(Output::Subscribe(pod.clone()));
+            let key = LookupKey::Pod(pod);
+            if !matches!(self.questions.get(&key), Some(Question::Asked { .. })) {
+                self.ask(key, ctx);
+            }
+        }
+        for question in self.questions.values_mut() {
+            if let Question::Repeat { at, .. } = question {
+                *at = ctx.boot();
+            }
+        }
+    }
+
+    pub(crate) fn stream_down(&mut self) {
+        self.up = false;
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        let repeats = self.questions.values().filter_map(|question| match question {
+            Question::Asked { .. } => None,
+            Question::Repeat { at, .. } => Some(*at),
+        });
+        repeats.min()
+    }
+
+    pub(crate) fn handle_timeout(&mut self, wanted: &BTreeSet<LookupKey>, ctx: &mut Ctx<'_>) {
+        let due: Vec<(LookupKey, u32)> = self
+            .questions
+            .iter()
+            .filter_map(|(key, question)| match question {
+                Question::Asked { .. } => None,
+                Question::Repeat { at, failures } => {
+                    (*at <= ctx.boot()).then(|| (key.clone(), *failures))
+                }
+            })
+            .collect();
+        for (key, failures) in due {
+            let known = matches!(&key, LookupKey::Pod(pod) if self.entries.contains_key(pod));
+            if known || wanted.contains(&key) {
+                self.questions.insert(key.clone(), Question::Asked { failures });
+                ctx.counters.lookups += 1;
+                ctx.push(Output::Lookup(key));
+            } else {
+                self.questions.remove(&key);
+            }
+        }
+    }
+
+    /// Drops entries that nobody uses, once there are more than `idle` of them.
+    pub(crate) fn shrink(&mut self, used: &BTreeSet<PodUid>, idle: usize, ctx: &mut Ctx<'_>) {
+        if self.entries.len() <= used.len().saturating_add(idle) {
+            return;
+        }
+        let unused = self.entries.keys().filter(|pod| !used.contains(*pod));
+        let unused: Vec<PodUid> = unused.cloned().collect();
+        for pod in unused {
+            self.forget(&pod, ctx);
+        }
+    }
+
+    fn ask(&mut self, key: LookupKey, ctx: &mut Ctx<'_>) {
+        self.questions.insert(key.clone(), Question::Asked { failures: 0 });
+        ctx.counters.lookups += 1;
+        ctx.push(Output::Lookup(key));
+    }
+}
+
+/// Whether rows made from `a` may stay under `b`.
+fn same_subject(a: &Entry, b: &Entry) -> bool {
+    let addresses = |entry: &Entry| entry.pod.addresses.iter().copied().collect::<BTreeSet<_>>();
+    a.spiffe_id == b.spiffe_id
+        && a.namespace_uid == b.namespace_uid
+        && a.service_account_uid == b.service_account_uid
+        && a.node.uid == b.node.uid
+        && addresses(a) == addresses(b)
+}
+
+impl std::fmt::Display for LookupKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LookupKey::Address(address) => write!(f, "address {address}"),
+            LookupKey::Pod(pod) => write!(f, "pod {pod}"),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Remote nodes: at most one channel and two slots each.
+
+pub(crate) mod channel;
+pub(crate) mod glare;
+pub(crate) mod slot;
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use crate::{
+    effects::Bucket,
+    facts::NodeFacts,
+    ids::{ConnId, Epoch, NodeUid, PeerId, PodUid, Slot},
+    rows::PeerRow,
+};
+use channel::{Channel, Greeting};
+use slot::Keys;
+
+/// Whether and when this node dials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dial {
+    /// Nothing under way, nothing failed.
+    Idle,
+    /// The answer is awaited.
+    Dialling { failures: u32 },
+    /// Not before that.
+    Waiting { at: Duration, failures: u32 },
+}
+
+/// A PROOF_REQ that waits for the directory or a certificate.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub(crate) conn: ConnId,
+    pub(crate) id: u64,
+    pub(crate) source: PodUid,
+    pub(crate) destination: PodUid,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) proof_n: u64,
+    pub(crate) authenticator: Vec<u8>,
+    pub(crate) have_proof: bool,
+    pub(crate) deadline: Duration,
+}
+
+/// One remote node.
+pub(crate) struct Peer {
+    pub(crate) id: PeerId,
+    /// What the directory or the cluster says of it; a peer that dialled may come before that.
+    pub(crate) facts: Option<NodeFacts>,
+    pub(crate) channel: Option<Channel>,
+    pub(crate) greetings: BTreeMap<ConnId, Greeting>,
+    pub(crate) dial: Dial,
+    pub(crate) problem: Option<String>,
+    pub(crate) slots: [Option<Keys>; 2],
+    /// The highest epoch ever seen with it.
+    pub(crate) highest: Epoch,
+    pub(crate) lease_until: Option<Duration>,
+    pub(crate) boot: Option<([u8; 16], u64)>,
+    pub(crate) requests: Vec<Incoming>,
+    pub(crate) bucket: Bucket,
+    /// The row that the data path has.
+    pub(crate) row: Option<PeerRow>,
+}
+
+impl Peer {
+    pub(crate) fn new(id: PeerId, bucket: Bucket) -> Self {
+        Self {
+            id,
+            facts: None,
+            channel: None,
+            greetings: BTreeMap::new(),
+            dial: Dial::Idle,
+            problem: None,
+            slots: [None, None],
+            highest: Epoch(0),
+            lease_until: None,
+            boot: None,
+            requests: Vec::new(),
+            bucket,
+            row: None,
+        }
+    }
+
+    /// The epoch in which new pairs are made.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        self.channel.as_ref()?.epoch()
+    }
+
+    pub(crate) fn keys(&self, epoch: Epoch) -> Option<&Keys> {
+        self.slots[epoch.slot().index()].as_ref().filter(|keys| keys.epoch == epoch)
+    }
+
+    pub(crate) fn keys_mut(&mut self, epoch: Epoch) -> Option<&mut Keys> {
+        self.slots[epoch.slot().index()].as_mut().filter(|keys| keys.epoch == epoch)
+    }
+
+    /// The row of `peers` as it should be. Slots of a previous instance go by its own row.
+    pub(crate) fn wanted_row(&self) -> PeerRow {
+        let epoch = |slot: Slot| {
+            let keys = self.slots[slot.index()].as_ref().filter(|keys| !keys.adopted);
+            keys.map_or(Epoch(0), |keys| keys.epoch)
+        };
+        PeerRow {
+            lease_until: self.lease_until,
+            slot_epoch: [epoch(Slot::Even), epoch(Slot::Odd)],
+        }
+    }
+
+    /// Where WireGuard packets go: the address that the directory knows, and if it knows several
+    /// the one that the channel uses.
+    pub(crate) fn underlay(&self, seen: IpAddr) -> IpAddr {
+        let known = self.facts.as_ref().map_or(&[][..], |facts| &facts.underlay);
+        if known.contains(&seen) {
+            return seen;
+        }
+        known.first().copied().unwrap_or(seen)
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.facts.as_ref().map(|facts| facts.name.as_str())
+    }
+}
+
+/// Limits of the requests of one peer, made anew with each channel.
+pub(crate) fn request_bucket(limits: &crate::facts::Limits, now: Duration) -> Bucket {
+    Bucket::new(limits.request_burst, limits.request_rate, now)
+}
