@@ -23,7 +23,9 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self {
+            socket: socket.to_owned(),
+        }
     }
 
     /// Asks for one answer.
@@ -32,10 +34,17 @@ impl Agent {
     /// If the agent can't be reached, with what to do about it; or what the agent says is wrong.
     pub(crate) fn ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T> {
         let mut answers = self.stream(request)?;
-        answers.connection.get_ref().set_read_timeout(Some(PATIENCE)).context("set a deadline")?;
+        answers
+            .connection
+            .get_ref()
+            .set_read_timeout(Some(PATIENCE))
+            .context("set a deadline")?;
         match answers.next() {
             Some(answer) => answer,
-            None => bail!("the agent at {} hung up without an answer; see its log", self.socket.display()),
+            None => bail!(
+                "the agent at {} hung up without an answer; see its log",
+                self.socket.display()
+            ),
         }
     }
 
@@ -45,8 +54,13 @@ impl Agent {
             UnixStream::connect(&self.socket).map_err(|error| explain(&self.socket, &error))?;
         let mut line = serde_json::to_vec(request).context("encode the request")?;
         line.push(b'\n');
-        connection.write_all(&line).with_context(|| format!("ask {}", self.socket.display()))?;
-        Ok(Answers { connection: BufReader::new(connection), answer: std::marker::PhantomData })
+        connection
+            .write_all(&line)
+            .with_context(|| format!("ask {}", self.socket.display()))?;
+        Ok(Answers {
+            connection: BufReader::new(connection),
+            answer: std::marker::PhantomData,
+        })
     }
 }
 
@@ -54,13 +68,6 @@ impl Agent {
 pub(crate) struct Answers<T> {
     connection: BufReader<UnixStream>,
     answer: std::marker::PhantomData<T>,
-}
-
-impl<T> Answers<T> {
-    /// The connection, for a deadline or to be closed from elsewhere.
-    pub(crate) fn connection(&self) -> &UnixStream {
-        self.connection.get_ref()
-    }
 }
 
 impl<T: DeserializeOwned> Iterator for Answers<T> {
@@ -72,7 +79,9 @@ impl<T: DeserializeOwned> Iterator for Answers<T> {
             Ok(0) => None,
             Ok(_) => Some(parse(&line)),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Some(Err(anyhow!("the agent did not answer in time; see its log")))
+                Some(Err(anyhow!(
+                    "the agent did not answer in time; see its log"
+                )))
             }
             Err(error) => Some(Err(error).context("read the agent's answer")),
         }
@@ -83,8 +92,9 @@ fn parse<T: DeserializeOwned>(line: &str) -> Result<T> {
     if let Ok(failure) = serde_json::from_str::<Failure>(line) {
         bail!("{}", failure.error);
     }
-    serde_json::from_str(line)
-        .context("the agent's answer is not one this signetctl knows; are both of the same version?")
+    serde_json::from_str(line).context(
+        "the agent's answer is not one this signetctl knows; are both of the same version?",
+    )
 }
 
 fn explain(socket: &Path, error: &std::io::Error) -> anyhow::Error {
@@ -95,7 +105,9 @@ fn explain(socket: &Path, error: &std::io::Error) -> anyhow::Error {
             "no agent at {socket}: is signet-agent running on this node? ({which}; in a lab: `signetctl lab exec NODE -- signetctl ...`)"
         ),
         ErrorKind::ConnectionRefused => {
-            anyhow!("nobody listens at {socket}: signet-agent was there and has stopped; see its log ({which})")
+            anyhow!(
+                "nobody listens at {socket}: signet-agent was there and has stopped; see its log ({which})"
+            )
         }
         ErrorKind::PermissionDenied => anyhow!("no permission to use {socket}: run as root"),
         _ => anyhow!("connect to {socket}: {error} ({which})"),
@@ -129,20 +141,35 @@ mod tests {
     #[test]
     fn an_answer_is_read_and_a_failure_is_passed_on() {
         assert!(ask_one("{\"peers\":[]}\n").unwrap().peers.is_empty());
-        let failed = ask_one("{\"error\":\"no such pod; see `signetctl endpoints`\"}\n").unwrap_err();
+        let failed =
+            ask_one("{\"error\":\"no such pod; see `signetctl endpoints`\"}\n").unwrap_err();
         assert_eq!(failed.to_string(), "no such pod; see `signetctl endpoints`");
         assert!(ask_one("").unwrap_err().to_string().contains("hung up"));
-        assert!(ask_one("{\"other\":1}\n").unwrap_err().to_string().contains("same version"));
+        assert!(
+            ask_one("{\"other\":1}\n")
+                .unwrap_err()
+                .to_string()
+                .contains("same version")
+        );
     }
 
     #[test]
     fn a_missing_agent_is_explained() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.sock");
-        let missing = Agent::new(&path).ask::<Peers>(&Request::Peers).unwrap_err().to_string();
-        assert!(missing.contains("is signet-agent running") && missing.contains("SIGNET_SOCKET"), "{missing}");
+        let missing = Agent::new(&path)
+            .ask::<Peers>(&Request::Peers)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.contains("is signet-agent running") && missing.contains("SIGNET_SOCKET"),
+            "{missing}"
+        );
         drop(UnixListener::bind(&path).unwrap());
-        let stopped = Agent::new(&path).ask::<Peers>(&Request::Peers).unwrap_err().to_string();
+        let stopped = Agent::new(&path)
+            .ask::<Peers>(&Request::Peers)
+            .unwrap_err()
+            .to_string();
         assert!(stopped.contains("has stopped"), "{stopped}");
     }
 }

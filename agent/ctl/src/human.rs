@@ -7,7 +7,9 @@ use signet_agent_core::status::Party;
 
 /// Seconds of Unix time, now.
 pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 /// "2m ago", "now".
@@ -20,7 +22,11 @@ pub(crate) fn ago(then: u64, now: u64) -> String {
 
 /// "in 55m", "expired 3s ago".
 pub(crate) fn until(then: u64, now: u64) -> String {
-    if then > now { format!("in {}", span(then - now)) } else { format!("expired {}", ago(then, now)) }
+    if then > now {
+        format!("in {}", span(then - now))
+    } else {
+        format!("expired {}", ago(then, now))
+    }
 }
 
 /// The two largest units: "2m5s", "3h12m", "4d1h".
@@ -31,8 +37,16 @@ pub(crate) fn span(seconds: u64) -> String {
         (seconds / 60 % 60, 'm'),
         (seconds % 60, 's'),
     ];
-    let Some(first) = parts.iter().position(|(count, _)| *count > 0) else { return "0s".to_owned() };
-    parts.iter().skip(first).take(2).filter(|(count, _)| *count > 0).map(|(n, unit)| format!("{n}{unit}")).collect()
+    let Some(first) = parts.iter().position(|(count, _)| *count > 0) else {
+        return "0s".to_owned();
+    };
+    parts
+        .iter()
+        .skip(first)
+        .take(2)
+        .filter(|(count, _)| *count > 0)
+        .map(|(n, unit)| format!("{n}{unit}"))
+        .collect()
 }
 
 /// "1.4 MiB".
@@ -60,13 +74,22 @@ pub(crate) fn clock(time_ms: u64) -> String {
 
 /// `2026-05-20 12:34:56Z`.
 pub(crate) fn date(seconds: u64) -> String {
-    let stamp = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-    stamp.map_or_else(|| seconds.to_string(), |stamp| stamp.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+    let stamp = i64::try_from(seconds)
+        .ok()
+        .and_then(|s| jiff::Timestamp::from_second(s).ok());
+    stamp.map_or_else(
+        || seconds.to_string(),
+        |stamp| stamp.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+    )
 }
 
 /// The best name of one end of a flow: pod, class or address, with its port.
 pub(crate) fn party(party: &Party) -> String {
-    let port = if party.port == 0 { String::new() } else { format!(":{}", party.port) };
+    let port = if party.port == 0 {
+        String::new()
+    } else {
+        format!(":{}", party.port)
+    };
     if let Some(pod) = &party.pod {
         return format!("{pod}{port}");
     }
@@ -86,7 +109,10 @@ pub(crate) fn addresses(all: &[IpAddr]) -> String {
     if all.is_empty() {
         return "-".to_owned();
     }
-    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    all.iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 #[cfg(test)]
@@ -95,29 +121,46 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        for (seconds, text) in
-            [(0, "0s"), (59, "59s"), (60, "1m"), (125, "2m5s"), (3600, "1h"), (11_530, "3h12m"), (349_200, "4d1h")]
-        {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (125, "2m5s"),
+            (3600, "1h"),
+            (11_530, "3h12m"),
+            (349_200, "4d1h"),
+        ] {
             assert_eq!(span(seconds), text);
         }
         assert_eq!((ago(10, 10), ago(10, 20)), ("now".into(), "10s ago".into()));
-        assert_eq!((until(20, 10), until(10, 13)), ("in 10s".into(), "expired 3s ago".into()));
+        assert_eq!(
+            (until(20, 10), until(10, 13)),
+            ("in 10s".into(), "expired 3s ago".into())
+        );
         assert_eq!(clock(45_296_789), "12:34:56.789");
         assert_eq!(date(0), "1970-01-01 00:00:00Z");
     }
 
     #[test]
     fn sizes_are_round() {
-        for (count, text) in
-            [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (u64::MAX, "16777216.0 TiB")]
-        {
+        for (count, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (5 << 20, "5.0 MiB"),
+            (u64::MAX, "16777216.0 TiB"),
+        ] {
             assert_eq!(bytes(count), text);
         }
     }
 
     #[test]
     fn an_end_of_a_flow_is_named_as_well_as_known() {
-        let mut end = Party { address: Some("fd00::1".parse().unwrap()), port: 53, ..Party::default() };
+        let mut end = Party {
+            address: Some("fd00::1".parse().unwrap()),
+            port: 53,
+            ..Party::default()
+        };
         assert_eq!(party(&end), "[fd00::1]:53");
         end.class = Some("World".into());
         assert_eq!(party(&end), "[fd00::1]:53 (World)");

@@ -22,17 +22,23 @@ pub(crate) struct Admin {
 
 impl Admin {
     pub(crate) fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self {
+            socket: socket.to_owned(),
+        }
     }
 
     /// Whether it answers.
     pub(crate) fn reachable(&self) -> Result<()> {
-        self.call(async |mut client| client.status(StatusRequest {}).await).map(|_| ())
+        self.call(async |mut client| client.status(StatusRequest {}).await)
+            .map(|_| ())
     }
 
     /// A join token for one node.
     pub(crate) fn create_token(&self, node: &str, ttl: Duration) -> Result<CreateTokenResponse> {
-        let request = CreateTokenRequest { node: node.to_owned(), ttl_s: ttl.as_secs() };
+        let request = CreateTokenRequest {
+            node: node.to_owned(),
+            ttl_s: ttl.as_secs(),
+        };
         self.call(async move |mut client| client.create_token(request).await)
             .with_context(|| format!("create a join token for node {node:?}"))
     }
@@ -50,11 +56,18 @@ impl Admin {
                 let channel = connect_admin(&self.socket).await?;
                 // The status's text is the service's own line for people; its code adds nothing to it.
                 let answer = ask(AdminClient::new(channel)).await;
-                answer.map(tonic::Response::into_inner).map_err(|status| anyhow!("{}", status.message()))
+                answer
+                    .map(tonic::Response::into_inner)
+                    .map_err(|status| anyhow!("{}", status.message()))
             };
-            tokio::time::timeout(PATIENCE, conversation).await.unwrap_or_else(|_| {
-                Err(anyhow!("the identity service at {} did not answer in time", self.socket.display()))
-            })
+            tokio::time::timeout(PATIENCE, conversation)
+                .await
+                .unwrap_or_else(|_| {
+                    Err(anyhow!(
+                        "the identity service at {} did not answer in time",
+                        self.socket.display()
+                    ))
+                })
         })
     }
 }

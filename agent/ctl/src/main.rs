@@ -28,10 +28,23 @@ use crate::output::Format;
 
 /// Shows and tests Signet: identities, node channels, policy, and labs on this machine
 #[derive(Parser, Debug)]
-#[command(name = "signetctl", version, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "signetctl",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
 struct Cli {
     /// Form of the data
-    #[arg(short, long, value_enum, default_value = "table", global = true, env = "SIGNET_OUTPUT", hide_env = true)]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value = "table",
+        global = true,
+        env = "SIGNET_OUTPUT",
+        hide_env = true
+    )]
     output: Format,
     /// Status socket of the agent to ask
     #[arg(long, value_name = "PATH", default_value = agent::DEFAULT_SOCKET, global = true, env = "SIGNET_SOCKET")]
@@ -92,7 +105,12 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Lab(options) => lab::run(options, format),
         Command::Version => version::run(&agent, format),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "signetctl", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "signetctl",
+                &mut std::io::stdout(),
+            );
             Ok(0)
         }
     }

@@ -51,7 +51,9 @@ pub(crate) fn print_text(text: &str) -> Result<()> {
 /// Lays out rows without borders, as kubectl does. Never wraps: a cell is a word for `cut` and `grep`.
 pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.to_vec());
     for row in rows {
         table.add_row(row);
@@ -59,7 +61,10 @@ pub(crate) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
     lines.join("\n") + "\n"
 }
 
@@ -102,7 +107,11 @@ impl Paint {
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.0 {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 
@@ -112,8 +121,14 @@ mod tests {
 
     #[test]
     fn tables_are_aligned_and_bare() {
-        let rows = vec![vec!["a".into(), "1".into()], vec!["longer".into(), String::new()]];
-        assert_eq!(table(&["NAME", "N"], rows), "NAME    N\na       1\nlonger\n");
+        let rows = vec![
+            vec!["a".into(), "1".into()],
+            vec!["longer".into(), String::new()],
+        ];
+        assert_eq!(
+            table(&["NAME", "N"], rows),
+            "NAME    N\na       1\nlonger\n"
+        );
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub(crate) fn run(agent: &Agent, options: &Options, format: Format) -> Result<u8
             let audit: AuditPeers = agent.ask(&Request::AuditPeers)?;
             match format {
                 Format::Json | Format::Yaml => output::data(format, &audit)?,
-                Format::Table | Format::Wide if audit.pairs.is_empty() => eprintln!("no authenticated pairs"),
+                Format::Table | Format::Wide if audit.pairs.is_empty() => {
+                    eprintln!("no authenticated pairs")
+                }
                 Format::Table | Format::Wide => {
                     output::print_text(&render(&audit, human::now(), format == Format::Wide))?;
                 }
@@ -40,20 +42,45 @@ pub(crate) fn run(agent: &Agent, options: &Options, format: Format) -> Result<u8
 
 fn render(audit: &AuditPeers, now: u64, wide: bool) -> String {
     let mut head = vec![
-        "LOCAL", "REMOTE", "LOCAL SPIFFE ID", "REMOTE SPIFFE ID", "CERTIFICATES", "KEY EXCHANGE", "CIPHER", "EPOCH",
-        "SINCE", "UNTIL",
+        "LOCAL",
+        "REMOTE",
+        "LOCAL SPIFFE ID",
+        "REMOTE SPIFFE ID",
+        "CERTIFICATES",
+        "KEY EXCHANGE",
+        "CIPHER",
+        "EPOCH",
+        "SINCE",
+        "UNTIL",
     ];
     if wide {
-        head.extend(["STATE", "NODE", "TLS", "TUNNEL", "SESSION", "AUTHENTICATED AT"]);
+        head.extend([
+            "STATE",
+            "NODE",
+            "TLS",
+            "TUNNEL",
+            "SESSION",
+            "AUTHENTICATED AT",
+        ]);
     }
     let rows = audit.pairs.iter().map(|pair| {
-        let hash = |text: &str| if wide { text.to_owned() } else { text.chars().take(8).collect() };
+        let hash = |text: &str| {
+            if wide {
+                text.to_owned()
+            } else {
+                text.chars().take(8).collect()
+            }
+        };
         let mut row = vec![
             pair.local_pod.clone(),
             format!("{}@{}", pair.remote_pod, pair.remote_node),
             pair.local_spiffe_id.clone(),
             pair.remote_spiffe_id.clone(),
-            format!("{}+{}", hash(&pair.local_certificate), hash(&pair.remote_certificate)),
+            format!(
+                "{}+{}",
+                hash(&pair.local_certificate),
+                hash(&pair.remote_certificate)
+            ),
             pair.key_exchange.clone(),
             pair.cipher.clone(),
             pair.epoch.to_string(),
@@ -94,7 +121,13 @@ mod tests {
         .unwrap();
         let audit = AuditPeers { pairs: vec![pair] };
         let text = render(&audit, 100, false);
-        for word in ["shop/db@node2", "01234567+fedcba98", "X25519MLKEM768", "1m ago", "in 1m"] {
+        for word in [
+            "shop/db@node2",
+            "01234567+fedcba98",
+            "X25519MLKEM768",
+            "1m ago",
+            "in 1m",
+        ] {
             assert!(text.contains(word), "{word:?} in\n{text}");
         }
         assert!(render(&audit, 100, true).contains("0123456789abcdef+fedcba9876543210"));

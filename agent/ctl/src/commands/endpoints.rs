@@ -12,7 +12,9 @@ pub(crate) fn run(agent: &Agent, format: Format) -> Result<u8> {
     let endpoints: Endpoints = agent.ask(&Request::Endpoints)?;
     match format {
         Format::Json | Format::Yaml => output::data(format, &endpoints)?,
-        Format::Table | Format::Wide if endpoints.endpoints.is_empty() => eprintln!("no pods on this node"),
+        Format::Table | Format::Wide if endpoints.endpoints.is_empty() => {
+            eprintln!("no pods on this node")
+        }
         Format::Table | Format::Wide => {
             output::print_text(&render(&endpoints, human::now(), format == Format::Wide))?;
         }
@@ -21,7 +23,15 @@ pub(crate) fn run(agent: &Agent, format: Format) -> Result<u8> {
 }
 
 fn render(endpoints: &Endpoints, now: u64, wide: bool) -> String {
-    let mut head = vec!["POD", "STATE", "ADDRESSES", "SPIFFE ID", "SVID", "ISOLATED", "PAIRS"];
+    let mut head = vec![
+        "POD",
+        "STATE",
+        "ADDRESSES",
+        "SPIFFE ID",
+        "SVID",
+        "ISOLATED",
+        "PAIRS",
+    ];
     if wide {
         head.extend(["INDEX", "GENERATION", "INTERFACE", "UID"]);
     }
@@ -31,7 +41,9 @@ fn render(endpoints: &Endpoints, now: u64, wide: bool) -> String {
             state(endpoint),
             human::addresses(&endpoint.addresses),
             endpoint.spiffe_id.clone().unwrap_or_else(|| "-".to_owned()),
-            endpoint.svid_not_after.map_or_else(|| "none".to_owned(), |end| human::until(end, now)),
+            endpoint
+                .svid_not_after
+                .map_or_else(|| "none".to_owned(), |end| human::until(end, now)),
             isolated(endpoint).to_owned(),
             endpoint.pairs.open.to_string(),
         ];
@@ -49,7 +61,11 @@ fn render(endpoints: &Endpoints, now: u64, wide: bool) -> String {
 }
 
 fn state(endpoint: &Endpoint) -> String {
-    if endpoint.is_ready() { "ready".to_owned() } else { endpoint.pending.join("; ") }
+    if endpoint.is_ready() {
+        "ready".to_owned()
+    } else {
+        endpoint.pending.join("; ")
+    }
 }
 
 fn isolated(endpoint: &Endpoint) -> &'static str {
@@ -75,12 +91,30 @@ mod tests {
             "pending": ["SVID"],
         }))
         .unwrap();
-        let text = render(&Endpoints { endpoints: vec![endpoint] }, 0, true);
+        let text = render(
+            &Endpoints {
+                endpoints: vec![endpoint],
+            },
+            0,
+            true,
+        );
         let line = text.lines().nth(1).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
         assert_eq!(
             words,
-            ["shop/db", "SVID", "10.61.1.2,fd61::2", "-", "none", "ingress", "0", "3", "1", "sgv00", "u"]
+            [
+                "shop/db",
+                "SVID",
+                "10.61.1.2,fd61::2",
+                "-",
+                "none",
+                "ingress",
+                "0",
+                "3",
+                "1",
+                "sgv00",
+                "u"
+            ]
         );
     }
 }

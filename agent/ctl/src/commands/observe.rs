@@ -52,7 +52,9 @@ pub(crate) fn run(agent: &Agent, options: Options, format: Format) -> Result<u8>
     let wide = format == Format::Wide;
     for line in agent.stream::<ObserveLine>(&Request::Observe(filter))? {
         match (line?, format) {
-            (ObserveLine::Flow(event), Format::Json | Format::Yaml) => output::item(format, &event)?,
+            (ObserveLine::Flow(event), Format::Json | Format::Yaml) => {
+                output::item(format, &event)?
+            }
             (ObserveLine::Flow(event), Format::Table | Format::Wide) => {
                 output::print_text(&(render(&event, wide, paint) + "\n"))?;
             }
@@ -77,9 +79,16 @@ pub(crate) fn render(event: &FlowEvent, wide: bool, paint: Paint) -> String {
         human::party(&event.destination),
     );
     if let Some(reason) = &event.reason {
-        line.push_str(&format!("  {} ({})", paint.strong(&reason.name), reason.number));
+        line.push_str(&format!(
+            "  {} ({})",
+            paint.strong(&reason.name),
+            reason.number
+        ));
     }
-    let ids = [("from", &event.source.spiffe_id), ("to", &event.destination.spiffe_id)];
+    let ids = [
+        ("from", &event.source.spiffe_id),
+        ("to", &event.destination.spiffe_id),
+    ];
     for (word, id) in ids {
         if let Some(id) = id {
             line.push_str(&format!("  {word} {id}"));
@@ -89,7 +98,11 @@ pub(crate) fn render(event: &FlowEvent, wide: bool, paint: Paint) -> String {
         line.push_str(&format!("  by {policy}"));
     }
     if event.verdict == Verdict::Forwarded {
-        line.push_str(if event.encrypted { "  encrypted" } else { "  local" });
+        line.push_str(if event.encrypted {
+            "  encrypted"
+        } else {
+            "  local"
+        });
     }
     if event.suppressed > 0 {
         line.push_str(&format!("  (+{} alike)", event.suppressed));
@@ -122,7 +135,11 @@ mod tests {
             time_ms: 45_296_789,
             node: "node1".into(),
             verdict: Verdict::Dropped,
-            reason: Some(Reason { number: 19, name: "POLICY_INGRESS_DENIED".into(), explain: "No rule.".into() }),
+            reason: Some(Reason {
+                number: 19,
+                name: "POLICY_INGRESS_DENIED".into(),
+                explain: "No rule.".into(),
+            }),
             direction: Some("ingress".into()),
             hook: "from_tunnel".into(),
             ip_version: 4,
@@ -137,6 +154,9 @@ mod tests {
             render(&event, false, Paint::none()),
             "12:34:56.789 DROPPED   TCP shop/job:40000 -> shop/db:3306  POLICY_INGRESS_DENIED (19)  from spiffe://lab/ns/shop/sa/job  to spiffe://lab/ns/shop/sa/db  (+2 alike)"
         );
-        assert!(render(&event, true, Paint::none()).ends_with("[node1 from_tunnel ingress]\n    No rule."));
+        assert!(
+            render(&event, true, Paint::none())
+                .ends_with("[node1 from_tunnel ingress]\n    No rule.")
+        );
     }
 }

@@ -24,7 +24,11 @@ pub(crate) fn run(agent: &Agent, format: Format) -> Result<u8> {
 }
 
 fn blocks(peers: &Peers, now: u64, paint: Paint) -> String {
-    let all: Vec<String> = peers.peers.iter().map(|peer| block(peer, now, paint)).collect();
+    let all: Vec<String> = peers
+        .peers
+        .iter()
+        .map(|peer| block(peer, now, paint))
+        .collect();
     all.join("\n")
 }
 
@@ -39,8 +43,22 @@ fn block(peer: &Peer, now: u64, paint: Paint) -> String {
     }
     match &peer.channel {
         Some(channel) => {
-            line("channel", &format!("{} as {}, {}", channel.state, channel.role, human::ago(channel.since, now)));
-            line("handshake", &format!("{}, {}, {}", channel.tls_version, channel.key_exchange, channel.cipher));
+            line(
+                "channel",
+                &format!(
+                    "{} as {}, {}",
+                    channel.state,
+                    channel.role,
+                    human::ago(channel.since, now)
+                ),
+            );
+            line(
+                "handshake",
+                &format!(
+                    "{}, {}, {}",
+                    channel.tls_version, channel.key_exchange, channel.cipher
+                ),
+            );
             line("session", &channel.session_id);
         }
         None => line("channel", peer.problem.as_deref().unwrap_or("none")),
@@ -64,11 +82,13 @@ fn rows(peers: &Peers, now: u64) -> String {
         let channel = peer.channel.as_ref();
         vec![
             peer.node.clone(),
-            peer.underlay.map_or_else(|| "-".to_owned(), |underlay| underlay.to_string()),
+            peer.underlay
+                .map_or_else(|| "-".to_owned(), |underlay| underlay.to_string()),
             channel.map_or_else(|| "-".to_owned(), |channel| channel.state.clone()),
             channel.map_or_else(|| "-".to_owned(), |channel| human::ago(channel.since, now)),
             channel.map_or_else(|| "-".to_owned(), |channel| channel.key_exchange.clone()),
-            peer.epoch.map_or_else(|| "-".to_owned(), |epoch| epoch.to_string()),
+            peer.epoch
+                .map_or_else(|| "-".to_owned(), |epoch| epoch.to_string()),
             handshake(peer),
             human::bytes(peer.rx_bytes),
             human::bytes(peer.tx_bytes),
@@ -79,8 +99,19 @@ fn rows(peers: &Peers, now: u64) -> String {
         ]
     });
     let head = [
-        "NODE", "UNDERLAY", "CHANNEL", "SINCE", "KEY EXCHANGE", "EPOCH", "HANDSHAKE", "RECEIVED", "SENT", "PAIRS",
-        "ALLOWED IPS", "IDENTITY", "PROBLEM",
+        "NODE",
+        "UNDERLAY",
+        "CHANNEL",
+        "SINCE",
+        "KEY EXCHANGE",
+        "EPOCH",
+        "HANDSHAKE",
+        "RECEIVED",
+        "SENT",
+        "PAIRS",
+        "ALLOWED IPS",
+        "IDENTITY",
+        "PROBLEM",
     ];
     output::table(&head, rows.collect())
 }
@@ -94,13 +125,21 @@ fn handshake(peer: &Peer) -> String {
 }
 
 fn list(items: &[String]) -> String {
-    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+    if items.is_empty() {
+        "none".to_owned()
+    } else {
+        items.join(", ")
+    }
 }
 
 fn pairs(peer: &Peer) -> String {
     let pairs = &peer.pairs;
     let mut parts = vec![format!("{} open", pairs.open)];
-    for (number, name) in [(pairs.pending, "pending"), (pairs.refused, "refused"), (pairs.adopted, "adopted")] {
+    for (number, name) in [
+        (pairs.pending, "pending"),
+        (pairs.refused, "refused"),
+        (pairs.adopted, "adopted"),
+    ] {
         if number > 0 {
             parts.push(format!("{number} {name}"));
         }
@@ -138,7 +177,10 @@ mod tests {
             rx_bytes: 2048,
             tx_bytes: 10,
             allowed_ips: vec!["10.61.2.2/32".into()],
-            pairs: PairCounts { open: 2, ..PairCounts::default() },
+            pairs: PairCounts {
+                open: 2,
+                ..PairCounts::default()
+            },
         }
     }
 
@@ -160,7 +202,11 @@ mod tests {
 
     #[test]
     fn a_peer_without_channel_says_why() {
-        let peer = Peer { channel: None, problem: Some("refused; next try in 3s".into()), ..peer() };
+        let peer = Peer {
+            channel: None,
+            problem: Some("refused; next try in 3s".into()),
+            ..peer()
+        };
         assert!(block(&peer, 100, Paint::none()).contains("  channel: refused; next try in 3s\n"));
         assert!(rows(&Peers { peers: vec![peer] }, 100).contains("refused; next try in 3s"));
     }

@@ -35,8 +35,17 @@ enum What {
 /// Explains; 1 if the flow would be stopped.
 pub(crate) fn run(agent: &Agent, options: Options, format: Format) -> Result<u8> {
     match options.what {
-        What::Explain { from, to, port: (port, proto) } => {
-            let query = ExplainQuery { from, to, port, proto };
+        What::Explain {
+            from,
+            to,
+            port: (port, proto),
+        } => {
+            let query = ExplainQuery {
+                from,
+                to,
+                port,
+                proto,
+            };
             let answer: Explanation = agent.ask(&Request::Explain(query.clone()))?;
             match format {
                 Format::Json | Format::Yaml => output::data(format, &answer)?,
@@ -50,7 +59,11 @@ pub(crate) fn run(agent: &Agent, options: Options, format: Format) -> Result<u8>
 }
 
 fn render(query: &ExplainQuery, answer: &Explanation, paint: Paint) -> String {
-    let port = if query.port == 0 { String::new() } else { format!(" port {}", query.port) };
+    let port = if query.port == 0 {
+        String::new()
+    } else {
+        format!(" port {}", query.port)
+    };
     let verdict = match (answer.allowed, answer.authentication_required) {
         (true, true) => paint.good("ALLOWED, authenticated"),
         (true, false) => paint.good("ALLOWED"),
@@ -74,8 +87,16 @@ fn render(query: &ExplainQuery, answer: &Explanation, paint: Paint) -> String {
 }
 
 fn direction(text: &mut String, what: &str, side: &ExplainedDirection, paint: Paint) {
-    let sign = if side.allowed { paint.good("ok") } else { paint.bad("!!") };
-    let by = side.policy.as_deref().map(|policy| format!(" by {policy}")).unwrap_or_default();
+    let sign = if side.allowed {
+        paint.good("ok")
+    } else {
+        paint.bad("!!")
+    };
+    let by = side
+        .policy
+        .as_deref()
+        .map(|policy| format!(" by {policy}"))
+        .unwrap_or_default();
     let _ = writeln!(text, "{sign} {what}: {}{by}", side.decision);
     for reason in &side.reasons {
         let _ = writeln!(text, "   {}", paint.faint(reason));
@@ -101,7 +122,11 @@ fn flow(text: &str) -> Result<(u16, String), String> {
     if proto.is_empty() || !proto.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(wrong());
     }
-    let proto = if proto.eq_ignore_ascii_case("icmpv6") { "ICMPv6".to_owned() } else { proto.to_ascii_uppercase() };
+    let proto = if proto.eq_ignore_ascii_case("icmpv6") {
+        "ICMPv6".to_owned()
+    } else {
+        proto.to_ascii_uppercase()
+    };
     Ok((port, proto))
 }
 
@@ -125,8 +150,15 @@ mod tests {
             allowed: false,
             authentication_required: false,
             source: Party::default(),
-            destination: Party { pod: Some("shop/db".into()), ..Party::default() },
-            egress: ExplainedDirection { allowed: true, decision: "default allow".into(), ..Default::default() },
+            destination: Party {
+                pod: Some("shop/db".into()),
+                ..Party::default()
+            },
+            egress: ExplainedDirection {
+                allowed: true,
+                decision: "default allow".into(),
+                ..Default::default()
+            },
             ingress: ExplainedDirection {
                 decision: "default deny".into(),
                 reasons: vec!["no rule of AuthenticatedPolicy shop/db matches".into()],
@@ -134,7 +166,12 @@ mod tests {
             },
             path: vec!["it would be dropped".into()],
         };
-        let query = ExplainQuery { from: "10.0.0.1".into(), to: "x".into(), port: 3306, proto: "TCP".into() };
+        let query = ExplainQuery {
+            from: "10.0.0.1".into(),
+            to: "x".into(),
+            port: 3306,
+            proto: "TCP".into(),
+        };
         let text = render(&query, &answer, Paint::none());
         assert_eq!(
             text,

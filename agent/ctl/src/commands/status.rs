@@ -24,7 +24,11 @@ pub(crate) struct Options {
 
 /// Prints the agent's status; 1 if it is missing something.
 pub(crate) fn run(agent: &Agent, options: &Options, format: Format) -> Result<u8> {
-    let status = if options.wait { wait(agent, Duration::from_secs(options.timeout))? } else { ask(agent)? };
+    let status = if options.wait {
+        wait(agent, Duration::from_secs(options.timeout))?
+    } else {
+        ask(agent)?
+    };
     match format {
         Format::Json | Format::Yaml => output::data(format, &status)?,
         Format::Table | Format::Wide => {
@@ -59,53 +63,141 @@ fn render(status: &Status, now: u64, format: Format, paint: Paint) -> String {
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "{}{value}", paint.strong(&format!("{name:<16}")));
     };
-    let mark = |ok: bool| if ok { paint.good("OK") } else { paint.bad("DOWN") };
-    line("Node:", format!("{} ({}, up {})", status.node, status.mode, human::span(status.uptime_secs)));
+    let mark = |ok: bool| {
+        if ok {
+            paint.good("OK")
+        } else {
+            paint.bad("DOWN")
+        }
+    };
+    line(
+        "Node:",
+        format!(
+            "{} ({}, up {})",
+            status.node,
+            status.mode,
+            human::span(status.uptime_secs)
+        ),
+    );
     line("Agent:", format!("signet-agent {}", status.version));
-    line("SPIFFE ID:", status.node_spiffe_id.clone().unwrap_or_else(|| "none until attested".to_owned()));
+    line(
+        "SPIFFE ID:",
+        status
+            .node_spiffe_id
+            .clone()
+            .unwrap_or_else(|| "none until attested".to_owned()),
+    );
 
     let identity = &status.identity;
-    let since = identity.since.map(|then| format!(" since {}", human::ago(then, now))).unwrap_or_default();
-    line("Identity:", format!("{} {}{since}{}", mark(identity.connected), identity.address, because(identity.problem.as_ref())));
-    line("", format!("trust bundle {}, {} subscriptions", identity.bundle_sequence, identity.subscriptions));
+    let since = identity
+        .since
+        .map(|then| format!(" since {}", human::ago(then, now)))
+        .unwrap_or_default();
+    line(
+        "Identity:",
+        format!(
+            "{} {}{since}{}",
+            mark(identity.connected),
+            identity.address,
+            because(identity.problem.as_ref())
+        ),
+    );
+    line(
+        "",
+        format!(
+            "trust bundle {}, {} subscriptions",
+            identity.bundle_sequence, identity.subscriptions
+        ),
+    );
 
     let tunnel = &status.tunnel;
-    let since = tunnel.since.map(|then| format!(" since {}", human::ago(then, now))).unwrap_or_default();
-    line("Tunnel:", format!("{} {}{since}{}", mark(tunnel.connected), tunnel.backend, because(tunnel.problem.as_ref())));
+    let since = tunnel
+        .since
+        .map(|then| format!(" since {}", human::ago(then, now)))
+        .unwrap_or_default();
+    line(
+        "Tunnel:",
+        format!(
+            "{} {}{since}{}",
+            mark(tunnel.connected),
+            tunnel.backend,
+            because(tunnel.problem.as_ref())
+        ),
+    );
     for slot in &tunnel.slots {
-        line("", format!("slot {} on {}, UDP {}, {}", slot.slot, slot.interface, slot.port, count(slot.peers, "peer")));
+        line(
+            "",
+            format!(
+                "slot {} on {}, UDP {}, {}",
+                slot.slot,
+                slot.interface,
+                slot.port,
+                count(slot.peers, "peer")
+            ),
+        );
     }
 
     line("Pods:", format!("{} enforced", status.endpoints));
     line("Peers:", count(status.peers, "node"));
     let pairs = &status.pairs;
     let mut states = vec![format!("{} open", pairs.open)];
-    for (number, name) in [(pairs.pending, "pending"), (pairs.refused, "refused"), (pairs.adopted, "adopted")] {
+    for (number, name) in [
+        (pairs.pending, "pending"),
+        (pairs.refused, "refused"),
+        (pairs.adopted, "adopted"),
+    ] {
         if number > 0 {
             states.push(format!("{number} {name}"));
         }
     }
     line("Pairs:", states.join(", "));
     let held = &status.held;
-    line("Held packets:", format!("{} now, {} released, {} dropped", held.packets, held.released_total, held.dropped_total));
+    line(
+        "Held packets:",
+        format!(
+            "{} now, {} released, {} dropped",
+            held.packets, held.released_total, held.dropped_total
+        ),
+    );
     let policies = &status.policies;
-    line("Policies:", format!(
-        "{} AuthenticatedPolicy, {} NetworkPolicy, {} compiled entries",
-        policies.authenticated, policies.network, policies.map_entries
-    ));
+    line(
+        "Policies:",
+        format!(
+            "{} AuthenticatedPolicy, {} NetworkPolicy, {} compiled entries",
+            policies.authenticated, policies.network, policies.map_entries
+        ),
+    );
     if let Some(first) = status.svids.first() {
-        line("SVIDs:", format!("{}, first expires {}", status.svids.len(), human::until(first.not_after, now)));
+        line(
+            "SVIDs:",
+            format!(
+                "{}, first expires {}",
+                status.svids.len(),
+                human::until(first.not_after, now)
+            ),
+        );
     }
     if format == Format::Wide {
         for svid in &status.svids {
             let pod = svid.pod.as_deref().unwrap_or("node");
-            line("", format!("{} {pod} {} {}", human::until(svid.not_after, now), svid.spiffe_id, short(&svid.sha256)));
+            line(
+                "",
+                format!(
+                    "{} {pod} {} {}",
+                    human::until(svid.not_after, now),
+                    svid.spiffe_id,
+                    short(&svid.sha256)
+                ),
+            );
         }
     }
     let total: u64 = status.drops.iter().map(|drop| drop.packets).sum();
     line("Drops:", count(total, "packet"));
     for drop in &status.drops {
-        line("", format!("{:>8} {} ({})", drop.packets, drop.name, drop.reason));
+        line(
+            "",
+            format!("{:>8} {} ({})", drop.packets, drop.name, drop.reason),
+        );
     }
     troubles(&mut text, status, paint);
     text
@@ -113,15 +205,35 @@ fn render(status: &Status, now: u64, format: Format, paint: Paint) -> String {
 
 fn troubles(text: &mut String, status: &Status, paint: Paint) {
     for problem in &status.manifest_problems {
-        let object = problem.object.as_deref().map(|object| format!("{object}: ")).unwrap_or_default();
-        let _ = writeln!(text, "\n{} {}: {object}{}", paint.unsure("manifest"), problem.file, problem.message);
+        let object = problem
+            .object
+            .as_deref()
+            .map(|object| format!("{object}: "))
+            .unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "\n{} {}: {object}{}",
+            paint.unsure("manifest"),
+            problem.file,
+            problem.message
+        );
     }
     for problem in &status.policies.problems {
-        let _ = writeln!(text, "\n{} {}: {}", paint.unsure("policy"), problem.object, problem.message);
+        let _ = writeln!(
+            text,
+            "\n{} {}: {}",
+            paint.unsure("policy"),
+            problem.object,
+            problem.message
+        );
     }
     let _ = writeln!(text);
     for check in &status.checks {
-        let sign = if check.ok { paint.good("ok") } else { paint.bad("!!") };
+        let sign = if check.ok {
+            paint.good("ok")
+        } else {
+            paint.bad("!!")
+        };
         let _ = writeln!(text, "{sign} {}: {}", check.name, check.detail);
         if let Some(hint) = &check.hint {
             let _ = writeln!(text, "   {}", paint.faint(&format!("hint: {hint}")));
@@ -130,11 +242,17 @@ fn troubles(text: &mut String, status: &Status, paint: Paint) {
 }
 
 fn because(problem: Option<&String>) -> String {
-    problem.map(|problem| format!(": {problem}")).unwrap_or_default()
+    problem
+        .map(|problem| format!(": {problem}"))
+        .unwrap_or_default()
 }
 
 fn count(number: u64, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
 }
 
 fn short(hash: &str) -> &str {

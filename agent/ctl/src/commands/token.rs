@@ -42,11 +42,18 @@ pub(crate) fn run(admin: &Admin, options: &Options, format: Format) -> Result<u8
     match &options.what {
         What::Create { node, ttl } => {
             let made = admin.create_token(node, Duration::from_secs(*ttl))?;
-            let token = Token { node: node.clone(), token: made.token, expires: made.expires_ms / 1000 };
+            let token = Token {
+                node: node.clone(),
+                token: made.token,
+                expires: made.expires_ms / 1000,
+            };
             match format {
                 Format::Json | Format::Yaml => output::data(format, &token)?,
                 Format::Table | Format::Wide => {
-                    eprintln!("for node {node}, one use, void {}", human::until(token.expires, human::now()));
+                    eprintln!(
+                        "for node {node}, one use, void {}",
+                        human::until(token.expires, human::now())
+                    );
                     output::print_text(&(token.token + "\n"))?;
                 }
             }

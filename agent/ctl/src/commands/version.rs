@@ -17,7 +17,10 @@ struct Version {
 /// Prints this program's version, and the agent's if there is one.
 pub(crate) fn run(agent: &Agent, format: Format) -> Result<u8> {
     let status = agent.ask::<Status>(&Request::Status).ok();
-    let version = Version { signetctl: env!("CARGO_PKG_VERSION"), agent: status.map(|status| status.version) };
+    let version = Version {
+        signetctl: env!("CARGO_PKG_VERSION"),
+        agent: status.map(|status| status.version),
+    };
     match format {
         Format::Json | Format::Yaml => output::data(format, &version)?,
         Format::Table | Format::Wide => {

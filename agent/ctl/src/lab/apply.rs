@@ -57,14 +57,20 @@ pub(crate) fn apply(name: &str, directory: Option<&Path>, progress: &Progress) -
     let _lock = state::lock(name)?;
     let running = Lab::load(name)?;
     if running.phase != Phase::Ready {
-        bail!("lab {name:?} was not brought up completely; `signetctl lab down --name {name}` removes it");
+        bail!(
+            "lab {name:?} was not brought up completely; `signetctl lab down --name {name}` removes it"
+        );
     }
-    let Some(source) = directory.map(Path::to_owned).or_else(|| running.source_dir.clone()) else {
+    let Some(source) = directory
+        .map(Path::to_owned)
+        .or_else(|| running.source_dir.clone())
+    else {
         bail!("lab {name:?} was started without manifests; say which with --manifests DIR");
     };
     let mut lab = running.clone();
     lab.source_dir = Some(
-        fs::canonicalize(&source).with_context(|| format!("manifests directory {}", source.display()))?,
+        fs::canonicalize(&source)
+            .with_context(|| format!("manifests directory {}", source.display()))?,
     );
     let wanted = check(&mut lab, manifests::read_directory(&source)?)?;
     let diff = difference(&lab, &wanted)?;
@@ -88,7 +94,10 @@ pub(crate) fn difference(lab: &Lab, wanted: &Materialised) -> Result<Diff> {
 /// Writes nodes, namespaces and service accounts before any service starts.
 pub(crate) fn write_cluster(lab: &Lab, wanted: &Materialised) -> Result<()> {
     for (file, object) in &wanted.objects {
-        if ["Node/", "Namespace/", "ServiceAccount/"].iter().any(|kind| object.key.starts_with(kind)) {
+        if ["Node/", "Namespace/", "ServiceAccount/"]
+            .iter()
+            .any(|kind| object.key.starts_with(kind))
+        {
             write(&lab.manifests_dir, file, &object.value)?;
         }
     }
@@ -96,10 +105,17 @@ pub(crate) fn write_cluster(lab: &Lab, wanted: &Materialised) -> Result<()> {
 }
 
 /// Takes the steps. The state always says more than is there, so that a crash leaves nothing unknown.
-pub(crate) fn carry_out(lab: &mut Lab, wanted: Materialised, diff: &Diff, progress: &Progress) -> Result<()> {
+pub(crate) fn carry_out(
+    lab: &mut Lab,
+    wanted: Materialised,
+    diff: &Diff,
+    progress: &Progress,
+) -> Result<()> {
     for key in &diff.stop {
         progress.step(format!("stopping {key}"));
-        let Some(pod) = lab.pods.get_mut(key) else { continue };
+        let Some(pod) = lab.pods.get_mut(key) else {
+            continue;
+        };
         pod.phase = PodPhase::Stopping;
         let pod = pod.clone();
         lab.save()?;
@@ -110,7 +126,9 @@ pub(crate) fn carry_out(lab: &mut Lab, wanted: Materialised, diff: &Diff, progre
         fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
     }
     for key in &diff.stop {
-        let Some(pod) = lab.pods.get(key).cloned() else { continue };
+        let Some(pod) = lab.pods.get(key).cloned() else {
+            continue;
+        };
         sandbox::remove(lab, &pod)?;
         lab.pods.remove(key);
         lab.save()?;
@@ -123,7 +141,9 @@ pub(crate) fn carry_out(lab: &mut Lab, wanted: Materialised, diff: &Diff, progre
     for key in &diff.start {
         interrupt::check()?;
         progress.step(format!("starting {key}"));
-        let Some(pod) = wanted.pods.get(key) else { continue };
+        let Some(pod) = wanted.pods.get(key) else {
+            continue;
+        };
         lab.pods.insert(key.clone(), pod.clone());
         lab.save()?;
         sandbox::build(lab, pod)?;
@@ -138,7 +158,9 @@ fn start_commands(lab: &mut Lab, diff: &Diff, progress: &Progress) -> Result<()>
         daemons::await_endpoints(lab, node)?;
     }
     for key in &diff.start {
-        let Some(pod) = lab.pods.get(key).cloned() else { continue };
+        let Some(pod) = lab.pods.get(key).cloned() else {
+            continue;
+        };
         let processes = sandbox::run(lab, &pod)?;
         if let Some(pod) = lab.pods.get_mut(key) {
             pod.processes = processes;
@@ -152,7 +174,9 @@ fn start_commands(lab: &mut Lab, diff: &Diff, progress: &Progress) -> Result<()>
 /// What the services read now.
 fn written(directory: &Path) -> Result<BTreeMap<String, Value>> {
     let mut files = BTreeMap::new();
-    let Ok(entries) = fs::read_dir(directory) else { return Ok(files) };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Ok(files);
+    };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') || !name.ends_with(".yaml") {

@@ -47,7 +47,10 @@ pub(crate) fn draw(wish: &Wish<'_>, objects: &[Object]) -> Result<Lab> {
         placed: 0,
         state_dir,
     };
-    let given: Vec<&Object> = objects.iter().filter(|object| object.kind == "Node").collect();
+    let given: Vec<&Object> = objects
+        .iter()
+        .filter(|object| object.kind == "Node")
+        .collect();
     if given.is_empty() {
         for index in 1..=wish.nodes {
             add_node(&mut lab, &format!("node{index}"), None)?;
@@ -76,7 +79,11 @@ fn add_node(lab: &mut Lab, name: &str, given: Option<&Object>) -> Result<()> {
         netns: names::node_netns(&lab.name, name),
         underlay_interface: plan::UNDERLAY.to_owned(),
         underlay_addresses: plan::node_addresses(lab.underlay, index),
-        pod_cidrs: if own_cidrs.is_empty() { plan::pod_cidrs(index)? } else { own_cidrs },
+        pod_cidrs: if own_cidrs.is_empty() {
+            plan::pod_cidrs(index)?
+        } else {
+            own_cidrs
+        },
         status_socket: config_dir.join("agent.sock"),
         tunnel_socket: config_dir.join("tunnel.sock"),
         bpf_root: names::bpf_dir(&lab.name).join(name),
@@ -95,7 +102,10 @@ fn add_node(lab: &mut Lab, name: &str, given: Option<&Object>) -> Result<()> {
 fn identity(wish: &Wish<'_>, state_dir: &Path) -> Identity {
     let dir: PathBuf = state_dir.join(names::IDENTITY);
     let addresses = plan::identity_addresses(wish.underlay);
-    let address = addresses.first().copied().unwrap_or_else(|| plan::local(0).ip());
+    let address = addresses
+        .first()
+        .copied()
+        .unwrap_or_else(|| plan::local(0).ip());
     Identity {
         netns: names::node_netns(wish.name, names::IDENTITY),
         underlay_interface: plan::UNDERLAY.to_owned(),
@@ -111,7 +121,9 @@ fn identity(wish: &Wish<'_>, state_dir: &Path) -> Identity {
 
 /// Node names become parts of namespace names and directories.
 fn check_node_name(name: &str) -> Result<()> {
-    let fine = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte));
+    let fine = name
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte));
     if !fine || name.is_empty() || name.len() > 63 || name.starts_with('.') {
         bail!("node name {name:?}: use at most 63 of a-z, 0-9, dot and dash");
     }
@@ -124,5 +136,8 @@ fn check_node_name(name: &str) -> Result<()> {
 /// The address that a family of the underlay has, for routes.
 pub(crate) fn underlay_of(node: &Node, ipv4: bool) -> Result<std::net::IpAddr> {
     let mut addresses = node.underlay_addresses.iter();
-    addresses.find(|address| address.is_ipv4() == ipv4).copied().context("the node has no underlay address")
+    addresses
+        .find(|address| address.is_ipv4() == ipv4)
+        .copied()
+        .context("the node has no underlay address")
 }

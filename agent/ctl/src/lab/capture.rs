@@ -56,9 +56,12 @@ pub(crate) fn run(options: &Capture, format: Format) -> Result<u8> {
     up::require_root()?;
     let lab = Lab::load(&options.name)?;
     interrupt::watch()?;
-    fs::create_dir_all(&options.out).with_context(|| format!("create {}", options.out.display()))?;
+    fs::create_dir_all(&options.out)
+        .with_context(|| format!("create {}", options.out.display()))?;
     let session = Session::start(&options.out, underlays(&lab))?;
-    let end = options.duration.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
+    let end = options
+        .duration
+        .map(|seconds| Instant::now() + Duration::from_secs_f64(seconds.clamp(0.0, 1e9)));
     match end {
         None => eprintln!("capturing; Ctrl-C ends it"),
         Some(_) => eprintln!("capturing"),
@@ -129,7 +132,10 @@ impl Session {
             let out = File::create(&file).with_context(|| format!("create {}", file.display()))?;
             let stop = stop.clone();
             let name = tap.place.clone();
-            threads.insert(name, std::thread::spawn(move || record(&socket, tap, file, out, &stop)));
+            threads.insert(
+                name,
+                std::thread::spawn(move || record(&socket, tap, file, out, &stop)),
+            );
         }
         Ok(Self { stop, threads })
     }
@@ -139,22 +145,33 @@ impl Session {
         self.stop.store(true, Ordering::Relaxed);
         let mut captured = Vec::new();
         for (place, thread) in self.threads {
-            let one = thread.join().map_err(|_| anyhow!("the capture of {place} failed"))?;
+            let one = thread
+                .join()
+                .map_err(|_| anyhow!("the capture of {place} failed"))?;
             captured.push(one.with_context(|| format!("capture of {place}"))?);
         }
         Ok(captured)
     }
 }
 
-fn record(socket: &OwnedFd, tap: Tap, file: PathBuf, out: File, stop: &AtomicBool) -> Result<Captured> {
-    let mut writer = pcap::Writer::new(BufWriter::with_capacity(1 << 20, out)).context("write the header")?;
+fn record(
+    socket: &OwnedFd,
+    tap: Tap,
+    file: PathBuf,
+    out: File,
+    stop: &AtomicBool,
+) -> Result<Captured> {
+    let mut writer =
+        pcap::Writer::new(BufWriter::with_capacity(1 << 20, out)).context("write the header")?;
     let mut buffer = vec![0; pcap::SNAPLEN as usize];
     let (mut frames, mut bytes) = (0, 0);
     loop {
         // Asked before the socket is drained: what was there when somebody said stop is in the file.
         let last = stop.load(Ordering::Relaxed);
         while let Some(length) = receive(socket, &mut buffer)? {
-            writer.frame(stamp(), &buffer[..length]).context("write a frame")?;
+            writer
+                .frame(stamp(), &buffer[..length])
+                .context("write a frame")?;
             frames += 1;
             bytes += length as u64;
         }
@@ -166,22 +183,41 @@ fn record(socket: &OwnedFd, tap: Tap, file: PathBuf, out: File, stop: &AtomicBoo
     }
     writer.finish().context("write the last frames")?;
     let missed = missed(socket)?;
-    Ok(Captured { place: tap.place, interface: tap.interface, file, frames, bytes, missed })
+    Ok(Captured {
+        place: tap.place,
+        interface: tap.interface,
+        file,
+        frames,
+        bytes,
+        missed,
+    })
 }
 
 fn stamp() -> Stamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Stamp { seconds: u32::try_from(now.as_secs()).unwrap_or(u32::MAX), nanos: now.subsec_nanos() }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Stamp {
+        seconds: u32::try_from(now.as_secs()).unwrap_or(u32::MAX),
+        nanos: now.subsec_nanos(),
+    }
 }
 
 /// A packet socket on one interface, for all protocols and both directions.
 #[expect(unsafe_code, reason = "packet sockets have no safe wrapper")]
 fn open(interface: &str) -> Result<OwnedFd> {
-    let index = nix::net::if_::if_nametoindex(interface).with_context(|| format!("interface {interface}"))?;
+    let index = nix::net::if_::if_nametoindex(interface)
+        .with_context(|| format!("interface {interface}"))?;
     let protocol = (libc::ETH_P_ALL as u16).to_be();
     // Protocol 0 at first: nothing is queued before the socket is bound to its one interface.
     // SAFETY: a plain socket(2) call; the result is checked before use.
-    let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+    let raw = unsafe {
+        libc::socket(
+            libc::AF_PACKET,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            0,
+        )
+    };
     nix::errno::Errno::result(raw).context("open a packet socket")?;
     // SAFETY: `raw` is a fresh descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
@@ -204,14 +240,22 @@ fn open(interface: &str) -> Result<OwnedFd> {
     address.sll_ifindex = index.cast_signed();
     // SAFETY: the pointer and length describe `address`, which lives across the call.
     let bound = unsafe {
-        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t)
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of_val(&address) as libc::socklen_t,
+        )
     };
     nix::errno::Errno::result(bound).context("bind the packet socket")?;
     Ok(socket)
 }
 
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<usize>> {
-    match nix::sys::socket::recv(socket.as_raw_fd(), buffer, nix::sys::socket::MsgFlags::empty()) {
+    match nix::sys::socket::recv(
+        socket.as_raw_fd(),
+        buffer,
+        nix::sys::socket::MsgFlags::empty(),
+    ) {
         Ok(length) => Ok(Some(length)),
         Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Ok(None),
         Err(error) => Err(error).context("read a frame"),
@@ -221,7 +265,10 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Option<usize>> {
 /// Frames dropped for lack of room since the socket was opened.
 #[expect(unsafe_code, reason = "packet sockets have no safe wrapper")]
 fn missed(socket: &OwnedFd) -> Result<u64> {
-    let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut stats = libc::tpacket_stats {
+        tp_packets: 0,
+        tp_drops: 0,
+    };
     let mut length = size_of_val(&stats) as libc::socklen_t;
     // SAFETY: the pointers describe `stats` and `length`, which live across the call.
     let asked = unsafe {

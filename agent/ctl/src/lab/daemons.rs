@@ -40,7 +40,13 @@ pub(crate) fn start_identity(lab: &Lab) -> Result<Process> {
         flag("--admin-socket", identity.admin_socket.display()),
         flag("--metrics", identity.metrics),
     ];
-    spawn(lab, "signet-identity", &identity.netns, command, lab.state_dir.join("identity").join("identity.log"))
+    spawn(
+        lab,
+        "signet-identity",
+        &identity.netns,
+        command,
+        lab.state_dir.join("identity").join("identity.log"),
+    )
 }
 
 /// Waits until the identity service answers and its trust bundle is there.
@@ -50,7 +56,10 @@ pub(crate) fn await_identity(lab: &Lab) -> Result<()> {
         still_there(identity.process.as_ref())?;
         match Admin::new(&identity.admin_socket).reachable() {
             Ok(()) if identity.trust_bundle.is_file() => Ok(Attempt::Done(())),
-            Ok(()) => Ok(Attempt::NotYet(format!("no {}", identity.trust_bundle.display()))),
+            Ok(()) => Ok(Attempt::NotYet(format!(
+                "no {}",
+                identity.trust_bundle.display()
+            ))),
             Err(error) => Ok(Attempt::NotYet(format!("{error:#}"))),
         }
     })
@@ -76,7 +85,13 @@ pub(crate) fn start_tunnel(lab: &Lab, node: &Node) -> Result<Process> {
         flag("--slot-names", SLOT_NAMES),
         flag("--metrics", node.tunnel_metrics),
     ];
-    spawn(lab, "signet-tunnel", &node.netns, command, node.config_dir.join("tunnel.log"))
+    spawn(
+        lab,
+        "signet-tunnel",
+        &node.netns,
+        command,
+        node.config_dir.join("tunnel.log"),
+    )
 }
 
 /// Waits until a node's tunnel listens for its agent.
@@ -86,7 +101,10 @@ pub(crate) fn await_tunnel(node: &Node) -> Result<()> {
         if node.tunnel_socket.exists() {
             Ok(Attempt::Done(()))
         } else {
-            Ok(Attempt::NotYet(format!("no {}", node.tunnel_socket.display())))
+            Ok(Attempt::NotYet(format!(
+                "no {}",
+                node.tunnel_socket.display()
+            )))
         }
     })
 }
@@ -95,7 +113,10 @@ pub(crate) fn await_tunnel(node: &Node) -> Result<()> {
 pub(crate) fn start_agent(lab: &Lab, node: &Node) -> Result<Process> {
     let data_dir = node.config_dir.join("data");
     private_directory(&data_dir)?;
-    let underlay = node.underlay_addresses.first().context("the node has no underlay address")?;
+    let underlay = node
+        .underlay_addresses
+        .first()
+        .context("the node has no underlay address")?;
     let command = vec![
         process::program("signet-agent")?,
         "run".to_owned(),
@@ -113,7 +134,13 @@ pub(crate) fn start_agent(lab: &Lab, node: &Node) -> Result<Process> {
         flag("--bpf-root", node.bpf_root.display()),
         flag("--metrics", node.metrics),
     ];
-    spawn(lab, "signet-agent", &node.netns, command, node.config_dir.join("agent.log"))
+    spawn(
+        lab,
+        "signet-agent",
+        &node.netns,
+        command,
+        node.config_dir.join("agent.log"),
+    )
 }
 
 /// Waits until a node's agent says that all it needs is there.
@@ -147,7 +174,10 @@ pub(crate) fn await_endpoints(lab: &Lab, node: &Node) -> Result<()> {
                 missing.remove(endpoint.pod_uid.as_str());
             } else if missing.contains(endpoint.pod_uid.as_str()) {
                 let pending = endpoint.pending.join(", ");
-                return Ok(Attempt::NotYet(format!("{}/{}: {pending}", endpoint.namespace, endpoint.name)));
+                return Ok(Attempt::NotYet(format!(
+                    "{}/{}: {pending}",
+                    endpoint.namespace, endpoint.name
+                )));
             }
         }
         Ok(match missing.first() {
@@ -162,10 +192,18 @@ pub(crate) fn reenroll(lab: &Lab, node: &Node) -> Result<()> {
     let agent = Agent::new(&node.status_socket);
     let known: Endpoints = agent.ask(&Request::Endpoints)?;
     for pod in pods_on(lab, node) {
-        if known.endpoints.iter().all(|endpoint| endpoint.pod_uid != pod.uid) {
-            let request =
-                Request::EndpointAdd { pod_uid: pod.uid.clone(), ifname: pod.host_interface.clone() };
-            agent.ask::<EndpointAdded>(&request).with_context(|| format!("enrol pod {}", pod.key()))?;
+        if known
+            .endpoints
+            .iter()
+            .all(|endpoint| endpoint.pod_uid != pod.uid)
+        {
+            let request = Request::EndpointAdd {
+                pod_uid: pod.uid.clone(),
+                ifname: pod.host_interface.clone(),
+            };
+            agent
+                .ask::<EndpointAdded>(&request)
+                .with_context(|| format!("enrol pod {}", pod.key()))?;
         }
     }
     Ok(())
@@ -174,7 +212,11 @@ pub(crate) fn reenroll(lab: &Lab, node: &Node) -> Result<()> {
 /// The first thing that an agent says it is missing.
 pub(crate) fn missing(status: &Status) -> Option<String> {
     let check = status.checks.iter().find(|check| !check.ok)?;
-    let hint = check.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    let hint = check
+        .hint
+        .as_deref()
+        .map(|hint| format!("; {hint}"))
+        .unwrap_or_default();
     Some(format!("{}: {}{hint}", check.name, check.detail))
 }
 
@@ -189,18 +231,33 @@ fn token_file(node: &Node) -> std::path::PathBuf {
 /// A process that ended on its own will not become ready: say what it said.
 fn still_there(process: Option<&Process>) -> Result<()> {
     match process {
-        Some(process) if !process.alive() => bail!("{} stopped{}", process.name, process.log_tail()),
+        Some(process) if !process.alive() => {
+            bail!("{} stopped{}", process.name, process.log_tail())
+        }
         Some(_) | None => Ok(()),
     }
 }
 
-fn spawn(lab: &Lab, name: &str, netns: &str, command: Vec<String>, log: std::path::PathBuf) -> Result<Process> {
+fn spawn(
+    lab: &Lab,
+    name: &str,
+    netns: &str,
+    command: Vec<String>,
+    log: std::path::PathBuf,
+) -> Result<Process> {
     let env = vec![
         ("SIGNET_LAB".to_owned(), lab.name.clone()),
         ("NO_COLOR".to_owned(), "1".to_owned()),
         ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
     ];
-    process::spawn(Spawn { name, netns, command, env, log, dir: Some(&lab.state_dir) })
+    process::spawn(Spawn {
+        name,
+        netns,
+        command,
+        env,
+        log,
+        dir: Some(&lab.state_dir),
+    })
 }
 
 /// `--flag=value`: one word, so that a command line can be searched for a path.

@@ -37,7 +37,12 @@ pub(crate) fn diff(
     wanted: &Materialised,
 ) -> Diff {
     let mut diff = Diff::default();
-    let mut note = |what, object: &str| diff.changes.push(Change { what, object: object.to_owned() });
+    let mut note = |what, object: &str| {
+        diff.changes.push(Change {
+            what,
+            object: object.to_owned(),
+        })
+    };
     for (key, pod) in running {
         match wanted.pods.get(key) {
             None => {
@@ -63,7 +68,10 @@ pub(crate) fn diff(
         diff.start.push(key.clone());
         note("created", &format!("Pod/{key}"));
     }
-    for file in files.keys().filter(|file| !wanted.objects.contains_key(*file)) {
+    for file in files
+        .keys()
+        .filter(|file| !wanted.objects.contains_key(*file))
+    {
         diff.remove.push(file.clone());
         if !file.starts_with("Pod.") {
             note("deleted", file.trim_end_matches(".yaml"));
@@ -78,7 +86,14 @@ pub(crate) fn diff(
         let pod = object.key.strip_prefix("Pod/");
         let said = pod.is_some_and(|pod| diff.start.iter().any(|key| key == pod));
         if !said {
-            note(if before.is_some() { "changed" } else { "created" }, &object.key);
+            note(
+                if before.is_some() {
+                    "changed"
+                } else {
+                    "created"
+                },
+                &object.key,
+            );
         }
     }
     diff

@@ -17,7 +17,9 @@ pub(crate) fn question(id: u16, name: &str, ipv6: bool) -> Option<Vec<u8>> {
         query.extend(word.to_be_bytes());
     }
     for label in name.trim_end_matches('.').split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?;
+        let length = u8::try_from(label.len())
+            .ok()
+            .filter(|length| (1..64).contains(length))?;
         query.push(length);
         query.extend(label.as_bytes());
     }
@@ -81,7 +83,11 @@ pub(crate) fn addresses(answer: &[u8], id: u16) -> Result<Vec<IpAddr>, String> {
         at += 4;
         let mut found = Vec::new();
         for _ in 0..count {
-            at += if answer.get(at)? & 0xc0 == 0xc0 { 2 } else { read_name(answer, at)?.1 - at };
+            at += if answer.get(at)? & 0xc0 == 0xc0 {
+                2
+            } else {
+                read_name(answer, at)?.1 - at
+            };
             let length = usize::from(word(answer, at + 8)?);
             let data = answer.get(at + 10..at + 10 + length)?;
             match word(answer, at)? {
@@ -104,7 +110,9 @@ fn read_name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
         at += 1;
         match length {
             0 => return Some((labels.join("."), at)),
-            1..64 => labels.push(String::from_utf8_lossy(message.get(at..at + length)?).into_owned()),
+            1..64 => {
+                labels.push(String::from_utf8_lossy(message.get(at..at + length)?).into_owned())
+            }
             _ => return None,
         }
         at += length;
@@ -115,7 +123,10 @@ fn read_name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
 }
 
 fn word(message: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]))
+    Some(u16::from_be_bytes([
+        *message.get(at)?,
+        *message.get(at + 1)?,
+    ]))
 }
 
 #[cfg(test)]
@@ -128,13 +139,19 @@ mod tests {
     }
 
     fn ask(name: &str, ipv6: bool) -> Result<Vec<IpAddr>, String> {
-        addresses(&answer(&question(7, name, ipv6).unwrap(), &zone()).unwrap(), 7)
+        addresses(
+            &answer(&question(7, name, ipv6).unwrap(), &zone()).unwrap(),
+            7,
+        )
     }
 
     #[test]
     fn a_name_has_its_addresses() {
         assert_eq!(ask("DB.shop.", false).unwrap().len(), 2);
-        assert_eq!(ask("db.shop", true).unwrap(), ["fd00::1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            ask("db.shop", true).unwrap(),
+            ["fd00::1".parse::<IpAddr>().unwrap()]
+        );
         assert_eq!(ask("no.shop", false).unwrap_err(), "no such name");
     }
 

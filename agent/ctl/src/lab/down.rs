@@ -30,7 +30,11 @@ pub(crate) struct Down {
 /// Removes a lab; fine if there is none.
 pub(crate) fn run(options: &Down) -> Result<u8> {
     up::require_root()?;
-    let wanted = if options.all { state::list() } else { vec![options.name.clone()] };
+    let wanted = if options.all {
+        state::list()
+    } else {
+        vec![options.name.clone()]
+    };
     let progress = Progress::new();
     for name in wanted {
         let _lock = state::lock(&name)?;
@@ -66,7 +70,10 @@ pub(crate) fn remove(name: &str) -> Result<()> {
     attempt(remove_tree(&state_dir));
     let _ = fs::remove_dir(names::BPF_LABS);
     if !problems.is_empty() {
-        bail!("lab {name:?} is not gone completely: {}; run `lab down` again", problems.join("; "));
+        bail!(
+            "lab {name:?} is not gone completely: {}; run `lab down` again",
+            problems.join("; ")
+        );
     }
     Ok(())
 }
@@ -82,11 +89,17 @@ fn stop_processes(name: &str, namespaces: &[String]) {
     pids.extend(netns::processes_in(namespaces));
     process::stop(&without_own_line(pids), Duration::from_secs(3));
     // Whatever was started in between, such as a child of a pod's shell.
-    process::stop(&without_own_line(netns::processes_in(namespaces)), Duration::from_secs(1));
+    process::stop(
+        &without_own_line(netns::processes_in(namespaces)),
+        Duration::from_secs(1),
+    );
 }
 
 fn recorded_pids(lab: &Lab) -> Vec<i32> {
-    let daemons = lab.nodes.values().flat_map(|node| node.agent.iter().chain(&node.tunnel));
+    let daemons = lab
+        .nodes
+        .values()
+        .flat_map(|node| node.agent.iter().chain(&node.tunnel));
     let pods = lab.pods.values().flat_map(|pod| &pod.processes);
     lab.identity
         .process

@@ -32,18 +32,30 @@ pub(crate) fn run(options: &Exec) -> Result<u8> {
     let lab = Lab::load(&options.name)?;
     let place = find(&lab, &options.place)?;
     let shell = vec![std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned())];
-    let command = if options.command.is_empty() { &shell } else { &options.command };
-    let Some((program, arguments)) = command.split_first() else { return Ok(2) };
+    let command = if options.command.is_empty() {
+        &shell
+    } else {
+        &options.command
+    };
+    let Some((program, arguments)) = command.split_first() else {
+        return Ok(2);
+    };
     netns::enter(&netns::open(place.netns)?).with_context(|| format!("enter {}", place.netns))?;
     let mut command = Command::new(program);
     command.args(arguments).env("PATH", process::search_path());
-    command.env("SIGNET_LAB", &lab.name).env("SIGNET_ADMIN_SOCKET", &lab.identity.admin_socket);
+    command
+        .env("SIGNET_LAB", &lab.name)
+        .env("SIGNET_ADMIN_SOCKET", &lab.identity.admin_socket);
     if let Some(socket) = place.socket {
         command.env("SIGNET_SOCKET", socket);
     }
     let error = command.exec();
     // As a shell has it: 127 if there is no such program, 126 if it cannot be run.
-    let status = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+    let status = if error.kind() == std::io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    };
     eprintln!("signetctl: run {program:?}: {error}");
     Ok(status)
 }
@@ -58,12 +70,24 @@ pub(crate) struct Place<'a> {
 /// A node, the identity service or a pod, by its name.
 pub(crate) fn find<'a>(lab: &'a Lab, name: &str) -> Result<Place<'a>> {
     if name == names::IDENTITY {
-        return Ok(Place { netns: &lab.identity.netns, socket: None });
+        return Ok(Place {
+            netns: &lab.identity.netns,
+            socket: None,
+        });
     }
     if let Some(node) = lab.nodes.get(name) {
-        return Ok(Place { netns: &node.netns, socket: Some(&node.status_socket) });
+        return Ok(Place {
+            netns: &node.netns,
+            socket: Some(&node.status_socket),
+        });
     }
     let pod = lab.pod(name)?;
-    let socket = lab.nodes.get(&pod.node).map(|node| node.status_socket.as_path());
-    Ok(Place { netns: &pod.netns, socket })
+    let socket = lab
+        .nodes
+        .get(&pod.node)
+        .map(|node| node.status_socket.as_path());
+    Ok(Place {
+        netns: &pod.netns,
+        socket,
+    })
 }

@@ -46,7 +46,10 @@ fn bridge(lab: &Lab) -> Vec<String> {
 fn port(node: &Node) -> Vec<String> {
     let name = format!("port{}", node.index);
     vec![
-        format!("link add {name} type veth peer name {UNDERLAY} netns {}", node.netns),
+        format!(
+            "link add {name} type veth peer name {UNDERLAY} netns {}",
+            node.netns
+        ),
         format!("link set {name} mtu {MTU} addrgenmode none"),
         format!("link set {name} master {UNDERLAY} up"),
     ]

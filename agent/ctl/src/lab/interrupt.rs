@@ -47,7 +47,10 @@ pub(crate) fn pause(time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     while Instant::now() < end {
         check()?;
-        sleep(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
+        sleep(
+            end.saturating_duration_since(Instant::now())
+                .min(Duration::from_millis(50)),
+        );
     }
     check()
 }

@@ -19,7 +19,10 @@ pub(crate) fn batch(namespace: &str, commands: &[String]) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()
         .context("run `ip`; install it with `apt-get install iproute2`")?;
-    let mut input = child.stdin.take().ok_or_else(|| anyhow!("no way to talk to `ip`"))?;
+    let mut input = child
+        .stdin
+        .take()
+        .ok_or_else(|| anyhow!("no way to talk to `ip`"))?;
     // `ip` stops reading at the first failure: what it says about that is the better error.
     let _ = input.write_all((commands.join("\n") + "\n").as_bytes());
     drop(input);
@@ -34,7 +37,9 @@ pub(crate) fn batch(namespace: &str, commands: &[String]) -> Result<()> {
 /// Sets kernel parameters (`net/...`) of a namespace.
 pub(crate) fn sysctls(namespace: &str, settings: &[(String, &str)]) -> Result<()> {
     netns::within(namespace, || {
-        settings.iter().try_for_each(|(key, value)| netns::sysctl(key, value))
+        settings
+            .iter()
+            .try_for_each(|(key, value)| netns::sysctl(key, value))
     })
 }
 
@@ -44,7 +49,10 @@ fn explain(said: &str, commands: &[String]) -> String {
         .lines()
         .find_map(|line| line.strip_prefix("Command failed -:"))
         .and_then(|number| number.trim().parse::<usize>().ok());
-    let why: Vec<&str> = said.lines().filter(|line| !line.starts_with("Command failed")).collect();
+    let why: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.starts_with("Command failed"))
+        .collect();
     let why = why.join("; ");
     match line.and_then(|line| commands.get(line.checked_sub(1)?)) {
         Some(command) => format!("`ip {command}` failed: {why}"),

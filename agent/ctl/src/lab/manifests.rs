@@ -47,7 +47,9 @@ pub(crate) fn read_directory(directory: &Path) -> Result<Vec<Object>> {
         .with_context(|| format!("read manifests from {}", directory.display()))?;
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in entries {
-        let path = entry.with_context(|| format!("read {}", directory.display()))?.path();
+        let path = entry
+            .with_context(|| format!("read {}", directory.display()))?
+            .path();
         if is_manifest(&path) {
             files.push(path);
         }
@@ -56,8 +58,7 @@ pub(crate) fn read_directory(directory: &Path) -> Result<Vec<Object>> {
     let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
     let mut objects = Vec::new();
     for file in files {
-        let text =
-            fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         for object in parse(&file, &text)? {
             if let Some(first) = seen.insert(object.key(), file.clone()) {
                 bail!(
@@ -102,11 +103,19 @@ fn object(file: &Path, value: Value) -> Result<Object> {
         "Node" | "Namespace" => String::new(),
         _ => text("/metadata/namespace").unwrap_or("default").to_owned(),
     };
-    Ok(Object { file: file.to_owned(), kind, namespace, name, value })
+    Ok(Object {
+        file: file.to_owned(),
+        kind,
+        namespace,
+        name,
+        value,
+    })
 }
 
 fn is_manifest(path: &Path) -> bool {
-    let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let hidden = path
+        .file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with('.'));
     let known = path
         .extension()
         .is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json");
@@ -118,19 +127,29 @@ mod tests {
     use super::*;
 
     fn keys(text: &str) -> Vec<String> {
-        parse(Path::new("a.yaml"), text).unwrap().iter().map(Object::key).collect()
+        parse(Path::new("a.yaml"), text)
+            .unwrap()
+            .iter()
+            .map(Object::key)
+            .collect()
     }
 
     #[test]
     fn documents_are_told_apart() {
         let text = "kind: Pod\nmetadata: {name: web}\n---\n---\nkind: Namespace\nmetadata: {name: shop, namespace: no}\n---\nkind: Pod\nmetadata: {name: web, namespace: shop}\n";
-        assert_eq!(keys(text), ["Pod/default/web", "Namespace/shop", "Pod/shop/web"]);
+        assert_eq!(
+            keys(text),
+            ["Pod/default/web", "Namespace/shop", "Pod/shop/web"]
+        );
     }
 
     #[test]
     fn errors_name_file_and_document() {
         for (text, words) in [
-            ("kind: Pod\nmetadata: {name: a}\n---\nkind: Pod\n", "document 2"),
+            (
+                "kind: Pod\nmetadata: {name: a}\n---\nkind: Pod\n",
+                "document 2",
+            ),
             ("metadata: {name: a}\n", "no kind"),
             ("kind: Pod\nmetadata: {name: a\n", "document 1"),
             ("kind: Pod\nmetadata: {name: a/b}\n", "no name"),
@@ -148,6 +167,9 @@ mod tests {
         fs::write(dir.path().join("b.yml"), text).unwrap();
         fs::write(dir.path().join("notes.txt"), "not: [read").unwrap();
         let error = read_directory(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("b.yml") && error.contains("a.yaml"), "{error}");
+        assert!(
+            error.contains("b.yml") && error.contains("a.yaml"),
+            "{error}"
+        );
     }
 }

@@ -39,9 +39,16 @@ pub(crate) struct Rendered {
 pub(crate) fn materialise(objects: Vec<Object>, lab: &mut Lab) -> Result<Materialised> {
     let objects = with_missing(objects, lab);
     forget_absent(&objects, lab);
-    let mut made = Materialised { objects: BTreeMap::new(), pods: BTreeMap::new() };
+    let mut made = Materialised {
+        objects: BTreeMap::new(),
+        pods: BTreeMap::new(),
+    };
     let mut taken = fixed_addresses(&objects)?;
-    taken.extend(lab.pods.values().flat_map(|pod| pod.addresses.iter().copied()));
+    taken.extend(
+        lab.pods
+            .values()
+            .flat_map(|pod| pod.addresses.iter().copied()),
+    );
     for mut object in objects {
         let place = format!("{}: {}", object.file.display(), object.key());
         if object.kind == "Pod" {
@@ -51,7 +58,11 @@ pub(crate) fn materialise(objects: Vec<Object>, lab: &mut Lab) -> Result<Materia
             fill(&mut object, lab).context(place)?;
         }
         let origin = object.file.parent().is_some().then(|| object.file.clone());
-        let rendered = Rendered { key: object.key(), value: object.value, origin };
+        let rendered = Rendered {
+            key: object.key(),
+            value: object.value,
+            origin,
+        };
         made.objects.insert(file_name(&rendered.key), rendered);
     }
     check_namespaces(&made.pods)?;
@@ -73,7 +84,13 @@ fn with_missing(mut objects: Vec<Object>, lab: &Lab) -> Vec<Object> {
             value["metadata"]["namespace"] = json!(namespace);
         }
         let (kind, namespace, name) = (kind.to_owned(), namespace.to_owned(), name.to_owned());
-        let object = Object { file: PathBuf::new(), kind, namespace, name, value };
+        let object = Object {
+            file: PathBuf::new(),
+            kind,
+            namespace,
+            name,
+            value,
+        };
         wanted.insert(object.key(), object);
     };
     for node in lab.nodes.keys() {
@@ -83,7 +100,11 @@ fn with_missing(mut objects: Vec<Object>, lab: &Lab) -> Vec<Object> {
         want("v1", "Namespace", "", &object.namespace);
         want("v1", "ServiceAccount", &object.namespace, "default");
     }
-    objects.extend(wanted.into_values().filter(|object| !present.contains(&object.key())));
+    objects.extend(
+        wanted
+            .into_values()
+            .filter(|object| !present.contains(&object.key())),
+    );
     objects
 }
 
@@ -108,7 +129,8 @@ fn fill(object: &mut Object, lab: &mut Lab) -> Result<()> {
     match object.kind.as_str() {
         "Namespace" => {
             // The API server sets this label, and NetworkPolicies rely on it.
-            table_in(metadata, "labels")?.insert("kubernetes.io/metadata.name".to_owned(), json!(name));
+            table_in(metadata, "labels")?
+                .insert("kubernetes.io/metadata.name".to_owned(), json!(name));
         }
         "Node" => fill_node(object, lab)?,
         _ => {}
@@ -123,7 +145,11 @@ fn fill_node(object: &mut Object, lab: &mut Lab) -> Result<()> {
     if object.value.pointer("/status/addresses").is_some() {
         bail!("the lab gives nodes their addresses; leave status.addresses out");
     }
-    let uid = object.value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    let uid = object
+        .value
+        .pointer("/metadata/uid")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     uid.clone_into(&mut node.uid);
     let cidrs: Vec<String> = node.pod_cidrs.iter().map(ToString::to_string).collect();
     let mut addresses: Vec<Value> = node
@@ -142,14 +168,17 @@ fn fill_node(object: &mut Object, lab: &mut Lab) -> Result<()> {
 /// Ranges a user gave to a Node object.
 pub(crate) fn given_cidrs(object: &Object) -> Result<Vec<IpNet>> {
     let spec = object.value.get("spec");
-    let many = spec.and_then(|spec| spec.get("podCIDRs")).and_then(Value::as_array);
+    let many = spec
+        .and_then(|spec| spec.get("podCIDRs"))
+        .and_then(Value::as_array);
     let one = spec.and_then(|spec| spec.get("podCIDR")).cloned();
     let texts = many.cloned().unwrap_or_else(|| one.into_iter().collect());
     texts
         .iter()
         .map(|text| {
             let text = text.as_str().unwrap_or_default();
-            text.parse().with_context(|| format!("{}: podCIDR {text:?} is no range", object.key()))
+            text.parse()
+                .with_context(|| format!("{}: podCIDR {text:?} is no range", object.key()))
         })
         .collect()
 }
@@ -165,7 +194,9 @@ fn pod(
     }
     let key = format!("{}/{}", object.namespace, object.name);
     let before = lab.pods.get(&key).cloned();
-    let service_account = text(&object.value, "/spec/serviceAccountName").unwrap_or("default").to_owned();
+    let service_account = text(&object.value, "/spec/serviceAccountName")
+        .unwrap_or("default")
+        .to_owned();
     let node = place(object, lab, before.as_ref())?;
     // Both are immutable in Kubernetes: with another one it is another pod.
     let replaced = before
@@ -193,7 +224,10 @@ fn pod(
         netns: pod_netns(object, lab, &node, kept.as_ref(), made),
         interface: "eth0".to_owned(),
         host_interface: names::host_interface(&lab.name, &object.namespace, &object.name),
-        dir: lab.state_dir.join("pods").join(format!("{}.{}", object.namespace, object.name)),
+        dir: lab
+            .state_dir
+            .join("pods")
+            .join(format!("{}.{}", object.namespace, object.name)),
         namespace: object.namespace.clone(),
         name: object.name.clone(),
         node,
@@ -210,7 +244,10 @@ fn place(object: &Object, lab: &mut Lab, before: Option<&Pod>) -> Result<String>
     if let Some(wish) = text(&object.value, "/spec/nodeName") {
         if !lab.nodes.contains_key(wish) {
             let nodes: Vec<&str> = lab.nodes.keys().map(String::as_str).collect();
-            bail!("spec.nodeName {wish:?} is no node of the lab; it has {}", nodes.join(", "));
+            bail!(
+                "spec.nodeName {wish:?} is no node of the lab; it has {}",
+                nodes.join(", ")
+            );
         }
         return Ok(wish.to_owned());
     }
@@ -219,7 +256,11 @@ fn place(object: &Object, lab: &mut Lab, before: Option<&Pod>) -> Result<String>
     }
     let turn = lab.placed % lab.nodes.len().max(1);
     lab.placed += 1;
-    lab.nodes.keys().nth(turn).cloned().context("the lab has no nodes")
+    lab.nodes
+        .keys()
+        .nth(turn)
+        .cloned()
+        .context("the lab has no nodes")
 }
 
 fn addresses(
@@ -236,10 +277,16 @@ fn addresses(
     if let Some(pod) = kept {
         return Ok(pod.addresses.clone());
     }
-    let Some(node) = lab.nodes.get_mut(node) else { bail!("no node {node:?}") };
+    let Some(node) = lab.nodes.get_mut(node) else {
+        bail!("no node {node:?}")
+    };
     let host = plan::next_host(&node.pod_cidrs, node.last_host, taken)?;
     node.last_host = host;
-    let addresses: Vec<IpAddr> = node.pod_cidrs.iter().map(|cidr| plan::nth(cidr, host)).collect();
+    let addresses: Vec<IpAddr> = node
+        .pod_cidrs
+        .iter()
+        .map(|cidr| plan::nth(cidr, host))
+        .collect();
     taken.extend(addresses.iter().copied());
     Ok(addresses)
 }
@@ -254,14 +301,22 @@ fn fixed_addresses(objects: &[Object]) -> Result<BTreeSet<IpAddr>> {
 }
 
 fn wanted_addresses(object: &Object) -> Result<Vec<IpAddr>> {
-    let Some(ips) = object.value.pointer("/status/podIPs").and_then(Value::as_array) else {
+    let Some(ips) = object
+        .value
+        .pointer("/status/podIPs")
+        .and_then(Value::as_array)
+    else {
         return Ok(Vec::new());
     };
     ips.iter()
         .map(|entry| {
             let ip = text(entry, "/ip").unwrap_or_default();
             ip.parse().with_context(|| {
-                format!("{}: {}: status.podIPs {ip:?} is no address", object.file.display(), object.key())
+                format!(
+                    "{}: {}: status.podIPs {ip:?} is no address",
+                    object.file.display(),
+                    object.key()
+                )
             })
         })
         .collect()
@@ -279,10 +334,19 @@ fn containers(value: &Value) -> Result<Vec<Container>> {
             continue; // Nothing to run: the pod is a namespace to `lab exec` into.
         }
         command.extend(texts(container, "args"));
-        let env = container.get("env").and_then(Value::as_array).cloned().unwrap_or_default();
+        let env = container
+            .get("env")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         let env = env
             .iter()
-            .filter_map(|entry| Some((text(entry, "/name")?.to_owned(), text(entry, "/value")?.to_owned())))
+            .filter_map(|entry| {
+                Some((
+                    text(entry, "/name")?.to_owned(),
+                    text(entry, "/value")?.to_owned(),
+                ))
+            })
             .collect();
         found.push(Container { name, command, env });
     }
@@ -292,7 +356,10 @@ fn containers(value: &Value) -> Result<Vec<Container>> {
 /// The object's own UID, or one that changes with each creation.
 fn uid(object: &Object, lab: &mut Lab, replaced: bool) -> Result<String> {
     let key = object.key();
-    let record = lab.objects.entry(key.clone()).or_insert(ObjectRecord { creation: 0, present: false });
+    let record = lab.objects.entry(key.clone()).or_insert(ObjectRecord {
+        creation: 0,
+        present: false,
+    });
     if !record.present || replaced {
         record.creation += 1;
         record.present = true;
@@ -305,21 +372,35 @@ fn uid(object: &Object, lab: &mut Lab, replaced: bool) -> Result<String> {
 }
 
 /// `sg-<lab>-<node>-<pod>`; with the pod's namespace behind it if another pod has that name already.
-fn pod_netns(object: &Object, lab: &Lab, node: &str, kept: Option<&Pod>, made: &Materialised) -> String {
+fn pod_netns(
+    object: &Object,
+    lab: &Lab,
+    node: &str,
+    kept: Option<&Pod>,
+    made: &Materialised,
+) -> String {
     if let Some(pod) = kept {
         return pod.netns.clone();
     }
     let short = names::pod_netns(&lab.name, node, &object.name);
     let mut others = lab.pods.values().chain(made.pods.values());
     let clash = others.any(|pod| pod.netns == short && pod.namespace != object.namespace);
-    if clash { format!("{short}.{}", object.namespace) } else { short }
+    if clash {
+        format!("{short}.{}", object.namespace)
+    } else {
+        short
+    }
 }
 
 fn check_namespaces(pods: &BTreeMap<String, Pod>) -> Result<()> {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
     for pod in pods.values() {
         if let Some(other) = seen.insert(&pod.netns, pod.key()) {
-            bail!("pods {other} and {} would share the namespace {}; rename one", pod.key(), pod.netns);
+            bail!(
+                "pods {other} and {} would share the namespace {}; rename one",
+                pod.key(),
+                pod.netns
+            );
         }
     }
     Ok(())
@@ -330,8 +411,14 @@ fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
 }
 
 fn texts(value: &Value, field: &str) -> Vec<String> {
-    let list = value.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
-    list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    let list = value
+        .get(field)
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    list.iter()
+        .filter_map(|item| item.as_str().map(str::to_owned))
+        .collect()
 }
 
 fn table<'a>(value: &'a mut Value, field: &str) -> Result<&'a mut Map<String, Value>> {
@@ -341,12 +428,17 @@ fn table<'a>(value: &'a mut Value, field: &str) -> Result<&'a mut Map<String, Va
     }
 }
 
-fn table_in<'a>(map: &'a mut Map<String, Value>, field: &str) -> Result<&'a mut Map<String, Value>> {
+fn table_in<'a>(
+    map: &'a mut Map<String, Value>,
+    field: &str,
+) -> Result<&'a mut Map<String, Value>> {
     let entry = map.entry(field).or_insert_with(|| json!({}));
     if entry.is_null() {
         *entry = json!({});
     }
-    entry.as_object_mut().with_context(|| format!("{field} is not a table"))
+    entry
+        .as_object_mut()
+        .with_context(|| format!("{field} is not a table"))
 }
 
 #[cfg(test)]

@@ -20,7 +20,9 @@ pub(crate) const IDENTITY: &str = "identity";
 pub(crate) fn check_lab_name(name: &str) -> Result<()> {
     let fine = !name.is_empty()
         && name.len() <= 12
-        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     if !fine {
         bail!("lab name {name:?}: use 1 to 12 of a-z and 0-9");
     }
@@ -66,7 +68,14 @@ pub(crate) fn object_uid(lab: &str, key: &str, creation: u64) -> String {
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let text = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &text[..8],
+        &text[8..12],
+        &text[12..16],
+        &text[16..20],
+        &text[20..]
+    )
 }
 
 #[cfg(test)]
@@ -86,9 +95,16 @@ mod tests {
 
     #[test]
     fn interface_names_fit_the_kernel() {
-        let name = host_interface("abcdefghijkl", "a-rather-long-namespace", "and-a-long-pod-name");
+        let name = host_interface(
+            "abcdefghijkl",
+            "a-rather-long-namespace",
+            "and-a-long-pod-name",
+        );
         assert_eq!(name.len(), 11);
-        assert_ne!(name, host_interface("abcdefghijkl", "a-rather-long", "namespace-and-a-long-pod"));
+        assert_ne!(
+            name,
+            host_interface("abcdefghijkl", "a-rather-long", "namespace-and-a-long-pod")
+        );
     }
 
     #[test]

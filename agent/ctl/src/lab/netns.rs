@@ -29,8 +29,14 @@ pub(crate) fn create(name: &str) -> Result<()> {
     let made = on_own_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET).context("unshare the network namespace")?;
         let none: Option<&str> = None;
-        mount(Some("/proc/thread-self/ns/net"), &target, none, MsFlags::MS_BIND, none)
-            .context("bind the namespace to its name")
+        mount(
+            Some("/proc/thread-self/ns/net"),
+            &target,
+            none,
+            MsFlags::MS_BIND,
+            none,
+        )
+        .context("bind the namespace to its name")
     });
     if made.is_err() {
         let _ = fs::remove_file(&target);
@@ -51,7 +57,9 @@ pub(crate) fn delete(name: &str) -> Result<()> {
 
 /// Names of all namespaces that begin with `prefix`.
 pub(crate) fn list(prefix: &str) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(DIRECTORY) else {
+        return Vec::new();
+    };
     let mut found: Vec<String> = entries
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
@@ -108,13 +116,27 @@ pub(crate) fn sysctl(key: &str, value: &str) -> Result<()> {
 fn share_directory() -> Result<()> {
     let none: Option<&str> = None;
     fs::create_dir_all(DIRECTORY).with_context(|| format!("create {DIRECTORY}"))?;
-    let share = || mount(none, DIRECTORY, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none);
+    let share = || {
+        mount(
+            none,
+            DIRECTORY,
+            none,
+            MsFlags::MS_SHARED | MsFlags::MS_REC,
+            none,
+        )
+    };
     if share().is_ok() {
         return Ok(());
     }
-    mount(Some(DIRECTORY), DIRECTORY, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
-        .and_then(|()| share())
-        .with_context(|| format!("make {DIRECTORY} a shared mount"))
+    mount(
+        Some(DIRECTORY),
+        DIRECTORY,
+        none,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        none,
+    )
+    .and_then(|()| share())
+    .with_context(|| format!("make {DIRECTORY} a shared mount"))
 }
 
 fn on_own_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -36,7 +36,12 @@ impl<W: Write> Writer<W> {
     /// Appends one frame.
     pub(crate) fn frame(&mut self, stamp: Stamp, frame: &[u8]) -> io::Result<()> {
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).min(SNAPLEN);
-        for word in [stamp.seconds, stamp.nanos, length, u32::try_from(frame.len()).unwrap_or(u32::MAX)] {
+        for word in [
+            stamp.seconds,
+            stamp.nanos,
+            length,
+            u32::try_from(frame.len()).unwrap_or(u32::MAX),
+        ] {
             self.out.write_all(&word.to_le_bytes())?;
         }
         self.out.write_all(&frame[..length as usize])
@@ -60,7 +65,10 @@ impl<R: Read> Reader<R> {
         let mut head = [0; 24];
         input.read_exact(&mut head)?;
         if head[..4] != MAGIC.to_le_bytes() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a pcap file of ours"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a pcap file of ours",
+            ));
         }
         Ok(Self { input })
     }
@@ -74,7 +82,10 @@ impl<R: Read> Reader<R> {
         }
         let length = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
         if length > SNAPLEN {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame longer than any"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a frame longer than any",
+            ));
         }
         frame.resize(length as usize, 0);
         self.input.read_exact(frame)?;
@@ -89,14 +100,20 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_and_is_what_others_expect() {
         let mut writer = Writer::new(Vec::new()).unwrap();
-        let stamp = Stamp { seconds: 1, nanos: 2 };
+        let stamp = Stamp {
+            seconds: 1,
+            nanos: 2,
+        };
         writer.frame(stamp, b"hello").unwrap();
         writer.frame(stamp, &[]).unwrap();
         let file = writer.finish().unwrap();
         assert_eq!(file.len(), 24 + 16 + 5 + 16);
         assert_eq!(&file[..8], [0x4d, 0x3c, 0xb2, 0xa1, 2, 0, 4, 0]);
         assert_eq!(&file[16..24], [0, 0, 4, 0, 1, 0, 0, 0]);
-        assert_eq!(&file[24..40], [1, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 5, 0, 0, 0]);
+        assert_eq!(
+            &file[24..40],
+            [1, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 5, 0, 0, 0]
+        );
         let mut reader = Reader::new(&file[..]).unwrap();
         let mut frame = Vec::new();
         assert!(reader.next(&mut frame).unwrap());
@@ -111,6 +128,11 @@ mod tests {
         assert!(Reader::new(&[0u8; 24][..]).is_err());
         let mut file = Writer::new(Vec::new()).unwrap().finish().unwrap();
         file.extend([0xff; 16]);
-        assert!(Reader::new(&file[..]).unwrap().next(&mut Vec::new()).is_err());
+        assert!(
+            Reader::new(&file[..])
+                .unwrap()
+                .next(&mut Vec::new())
+                .is_err()
+        );
     }
 }

@@ -43,8 +43,11 @@ pub(crate) fn node_addresses(family: Family, index: u8) -> Vec<IpAddr> {
 /// Pod ranges of a node.
 pub(crate) fn pod_cidrs(index: u8) -> Result<Vec<IpNet>> {
     let v4 = Ipv4Net::new(Ipv4Addr::new(10, 61, index, 0), 24).context("pod range")?;
-    let v6 = Ipv6Net::new(Ipv6Addr::new(0xfd61, 0, 0, u16::from(index), 0, 0, 0, 0), 64)
-        .context("pod range")?;
+    let v6 = Ipv6Net::new(
+        Ipv6Addr::new(0xfd61, 0, 0, u16::from(index), 0, 0, 0, 0),
+        64,
+    )
+    .context("pod range")?;
     Ok(vec![v4.into(), v6.into()])
 }
 
@@ -71,7 +74,9 @@ pub(crate) fn next_host(cidrs: &[IpNet], last: u32, used: &BTreeSet<IpAddr>) -> 
 pub(crate) fn nth(cidr: &IpNet, host: u32) -> IpAddr {
     match cidr {
         IpNet::V4(net) => Ipv4Addr::from(u32::from(net.network()).wrapping_add(host)).into(),
-        IpNet::V6(net) => Ipv6Addr::from(u128::from(net.network()).wrapping_add(host.into())).into(),
+        IpNet::V6(net) => {
+            Ipv6Addr::from(u128::from(net.network()).wrapping_add(host.into())).into()
+        }
     }
 }
 
@@ -98,7 +103,11 @@ fn underlay(family: Family, host: u8) -> Vec<IpAddr> {
 fn hosts(cidr: &IpNet) -> u32 {
     let bits = (cidr.max_prefix_len() - cidr.prefix_len()).min(16);
     let all = 1u32 << bits;
-    if cidr.addr().is_ipv4() { all.saturating_sub(1) } else { all }
+    if cidr.addr().is_ipv4() {
+        all.saturating_sub(1)
+    } else {
+        all
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +136,13 @@ mod tests {
     #[test]
     fn the_family_in_use_comes_first() {
         assert!(node_addresses(Family::Ipv4, 1)[0].is_ipv4());
-        assert_eq!(node_addresses(Family::Ipv6, 1)[0], "fd53:6967::b".parse::<IpAddr>().unwrap());
-        assert_eq!(gateway(&pod_cidrs(2).unwrap()[0]), "10.61.2.1".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            node_addresses(Family::Ipv6, 1)[0],
+            "fd53:6967::b".parse::<IpAddr>().unwrap()
+        );
+        assert_eq!(
+            gateway(&pod_cidrs(2).unwrap()[0]),
+            "10.61.2.1".parse::<IpAddr>().unwrap()
+        );
     }
 }

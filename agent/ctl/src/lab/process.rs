@@ -40,23 +40,39 @@ pub(crate) fn spawn(spawn: Spawn<'_>) -> Result<Process> {
         .with_context(|| format!("open {}", spawn.log.display()))?;
     let errors = log.try_clone().context("share the log")?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(log).stderr(errors);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors);
     command.env("PATH", search_path()).envs(spawn.env);
     if let Some(dir) = spawn.dir {
         command.current_dir(dir);
     }
     enter_before_exec(&mut command, netns::open(spawn.netns)?);
     let child = command.spawn().with_context(|| {
-        format!("start {}: cannot run {program:?}; is it installed?", spawn.name)
+        format!(
+            "start {}: cannot run {program:?}; is it installed?",
+            spawn.name
+        )
     })?;
     let pid = child.id().cast_signed();
     let started = stat(pid).map_or(0, |stat| stat.started);
-    Ok(Process { name: spawn.name.to_owned(), pid, started, log: spawn.log, command: spawn.command })
+    Ok(Process {
+        name: spawn.name.to_owned(),
+        pid,
+        started,
+        log: spawn.log,
+        command: spawn.command,
+    })
 }
 
 /// Makes the command's process enter a namespace and a session of its own.
-#[expect(unsafe_code, reason = "pre_exec is the only way to change the child's namespace")]
-fn enter_before_exec(command: &mut Command, namespace: File) {
+#[expect(
+    unsafe_code,
+    reason = "pre_exec is the only way to change the child's namespace"
+)]
+pub(crate) fn enter_before_exec(command: &mut Command, namespace: File) {
     let enter = move || {
         netns::enter(&namespace)?;
         nix::unistd::setsid()?;
@@ -107,8 +123,18 @@ pub(crate) fn log_tail(log: &Path) -> String {
     };
     let text = read().unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    let tail: Vec<String> = lines.iter().rev().take(12).rev().map(|line| format!("    {line}")).collect();
-    if tail.is_empty() { String::new() } else { format!("\n  {} ends with:\n{}", log.display(), tail.join("\n")) }
+    let tail: Vec<String> = lines
+        .iter()
+        .rev()
+        .take(12)
+        .rev()
+        .map(|line| format!("    {line}"))
+        .collect();
+    if tail.is_empty() {
+        String::new()
+    } else {
+        format!("\n  {} ends with:\n{}", log.display(), tail.join("\n"))
+    }
 }
 
 /// Stops processes: asks, waits, then kills. Returns when all are gone.
@@ -127,25 +153,37 @@ pub(crate) fn daemons_of(state_dir: &Path) -> Vec<i32> {
     all_pids()
         .into_iter()
         .filter(|pid| {
-            let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+            let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else {
+                return false;
+            };
             let line = String::from_utf8_lossy(&line);
             let program = line.split('\0').next().unwrap_or_default();
             let name = program.rsplit('/').next().unwrap_or_default();
-            matches!(name, "signet-identity" | "signet-agent" | "signet-tunnel") && line.contains(&needle)
+            matches!(name, "signet-identity" | "signet-agent" | "signet-tunnel")
+                && line.contains(&needle)
         })
         .collect()
 }
 
 /// Every process of the machine.
 pub(crate) fn all_pids() -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// This process and all those above it.
 pub(crate) fn ancestry() -> Vec<i32> {
     let mut line = vec![std::process::id().cast_signed()];
-    while let Some(parent) = line.last().and_then(|pid| stat(*pid)).map(|stat| stat.parent) {
+    while let Some(parent) = line
+        .last()
+        .and_then(|pid| stat(*pid))
+        .map(|stat| stat.parent)
+    {
         if parent <= 1 || line.contains(&parent) {
             break;
         }
@@ -156,7 +194,10 @@ pub(crate) fn ancestry() -> Vec<i32> {
 
 /// Where a program of ours is: `SIGNET_BIN_DIR`, or beside this program, or on the path.
 pub(crate) fn program(name: &str) -> Result<String> {
-    let directories = [std::env::var_os("SIGNET_BIN_DIR").map(PathBuf::from), own_directory()];
+    let directories = [
+        std::env::var_os("SIGNET_BIN_DIR").map(PathBuf::from),
+        own_directory(),
+    ];
     for directory in directories.into_iter().flatten() {
         let path = directory.join(name);
         if path.is_file() {
@@ -164,7 +205,10 @@ pub(crate) fn program(name: &str) -> Result<String> {
         }
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    match std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file()) {
+    match std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+    {
         Some(path) => Ok(path.to_string_lossy().into_owned()),
         None => bail!(
             "{name} is not beside signetctl and not on the path; build it, or say where it is with SIGNET_BIN_DIR"
@@ -217,7 +261,10 @@ fn signal_all(pids: &[i32], signal: Signal) {
 fn wait_gone(pids: &[i32], patience: Duration) -> bool {
     let end = Instant::now() + patience;
     loop {
-        if pids.iter().all(|pid| stat(*pid).is_none_or(|stat| stat.dead)) {
+        if pids
+            .iter()
+            .all(|pid| stat(*pid).is_none_or(|stat| stat.dead))
+        {
             return true;
         }
         if Instant::now() >= end {
@@ -237,7 +284,11 @@ mod tests {
         let stat = parse_stat(line).unwrap();
         assert_eq!(stat.started, 987_654);
         assert!(!stat.dead);
-        assert!(parse_stat("42 (x) Z 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0").unwrap().dead);
+        assert!(
+            parse_stat("42 (x) Z 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0")
+                .unwrap()
+                .dead
+        );
         assert!(parse_stat("garbage").is_none());
     }
 
@@ -245,7 +296,13 @@ mod tests {
     fn this_process_is_alive_and_a_reused_pid_is_not() {
         let pid = std::process::id().cast_signed();
         let started = stat(pid).unwrap().started;
-        let mut own = Process { name: "x".into(), pid, started, log: PathBuf::new(), command: vec![] };
+        let mut own = Process {
+            name: "x".into(),
+            pid,
+            started,
+            log: PathBuf::new(),
+            command: vec![],
+        };
         assert!(own.alive());
         own.started += 1;
         assert!(!own.alive());

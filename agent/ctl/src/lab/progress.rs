@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Progress of one command.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
+    quiet: bool,
 }
 
 impl Progress {
@@ -22,13 +23,22 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar }
+        Self { bar, quiet: false }
+    }
+
+    /// Shows nothing: for steps within a larger story.
+    pub(crate) fn quiet() -> Self {
+        Self {
+            bar: None,
+            quiet: true,
+        }
     }
 
     /// Something begins.
     pub(crate) fn step(&self, message: impl Into<String>) {
         match &self.bar {
             Some(bar) => bar.set_message(message.into()),
+            None if self.quiet => {}
             None => eprintln!("{}", message.into()),
         }
     }

@@ -42,7 +42,9 @@ pub(crate) fn run(options: &Restart) -> Result<u8> {
     let mut lab = Lab::load(&options.name)?;
     if lab.phase != Phase::Ready {
         let name = &options.name;
-        bail!("lab {name:?} was not brought up completely; `signetctl lab down --name {name}` removes it");
+        bail!(
+            "lab {name:?} was not brought up completely; `signetctl lab down --name {name}` removes it"
+        );
     }
     let progress = Progress::new();
     match options.place.as_deref() {
@@ -50,7 +52,11 @@ pub(crate) fn run(options: &Restart) -> Result<u8> {
         Some(names::IDENTITY) => identity(&mut lab, &progress)?,
         Some(node) if !lab.nodes.contains_key(node) => {
             let nodes: Vec<&str> = lab.nodes.keys().map(String::as_str).collect();
-            bail!("{node:?} is no node of the lab; it has {} and {}", nodes.join(", "), names::IDENTITY);
+            bail!(
+                "{node:?} is no node of the lab; it has {} and {}",
+                nodes.join(", "),
+                names::IDENTITY
+            );
         }
         Some(node) => match options.program {
             Program::Agent => agent(&mut lab, node, &progress)?,
@@ -66,15 +72,25 @@ fn all(lab: &mut Lab, progress: &Progress) -> Result<()> {
         identity(lab, progress)?;
     }
     for name in lab.nodes.keys().cloned().collect::<Vec<_>>() {
-        if lab.nodes.get(&name).is_some_and(|node| down(node.tunnel.as_ref())) {
+        if lab
+            .nodes
+            .get(&name)
+            .is_some_and(|node| down(node.tunnel.as_ref()))
+        {
             tunnel(lab, &name, progress)?;
         }
-        if lab.nodes.get(&name).is_some_and(|node| down(node.agent.as_ref())) {
+        if lab
+            .nodes
+            .get(&name)
+            .is_some_and(|node| down(node.agent.as_ref()))
+        {
             agent(lab, &name, progress)?;
         }
     }
     for key in lab.pods.keys().cloned().collect::<Vec<_>>() {
-        let Some(pod) = lab.pods.get(&key).cloned() else { continue };
+        let Some(pod) = lab.pods.get(&key).cloned() else {
+            continue;
+        };
         if pod.processes.iter().any(|process| !process.alive()) {
             progress.step(format!("starting the commands of {key}"));
             stop(pod.processes.iter());
@@ -99,7 +115,11 @@ fn identity(lab: &mut Lab, progress: &Progress) -> Result<()> {
 /// Restarts a node's tunnel; its agent stays.
 fn tunnel(lab: &mut Lab, name: &str, progress: &Progress) -> Result<()> {
     progress.step(format!("restarting the tunnel of {name}"));
-    let node = lab.nodes.get(name).with_context(|| format!("no node {name}"))?.clone();
+    let node = lab
+        .nodes
+        .get(name)
+        .with_context(|| format!("no node {name}"))?
+        .clone();
     stop(node.tunnel.iter());
     let process = daemons::start_tunnel(lab, &node)?;
     let node = record(lab, name, |node| node.tunnel = Some(process))?;
@@ -109,7 +129,11 @@ fn tunnel(lab: &mut Lab, name: &str, progress: &Progress) -> Result<()> {
 /// Restarts a node's agent; its tunnel and its pods stay.
 pub(crate) fn agent(lab: &mut Lab, name: &str, progress: &Progress) -> Result<()> {
     progress.step(format!("restarting the agent of {name}"));
-    let node = lab.nodes.get(name).with_context(|| format!("no node {name}"))?.clone();
+    let node = lab
+        .nodes
+        .get(name)
+        .with_context(|| format!("no node {name}"))?
+        .clone();
     stop(node.agent.iter());
     let process = daemons::start_agent(lab, &node)?;
     let node = record(lab, name, |node| node.agent = Some(process))?;
@@ -119,6 +143,9 @@ pub(crate) fn agent(lab: &mut Lab, name: &str, progress: &Progress) -> Result<()
 }
 
 fn stop<'a>(processes: impl Iterator<Item = &'a Process>) {
-    let pids: Vec<i32> = processes.filter(|process| process.alive()).map(|process| process.pid).collect();
+    let pids: Vec<i32> = processes
+        .filter(|process| process.alive())
+        .map(|process| process.pid)
+        .collect();
     process::stop(&pids, Duration::from_secs(5));
 }

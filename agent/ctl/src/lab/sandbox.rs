@@ -59,14 +59,21 @@ pub(crate) fn stop(lab: &Lab, pod: &Pod) -> Result<()> {
     for process in &pod.processes {
         process.signal(Signal::SIGTERM);
     }
-    process::stop(&netns::processes_in(std::slice::from_ref(&pod.netns)), Duration::from_secs(2));
+    process::stop(
+        &netns::processes_in(std::slice::from_ref(&pod.netns)),
+        Duration::from_secs(2),
+    );
     let node = node_of(lab, pod)?;
-    let request = Request::EndpointRemove { pod_uid: pod.uid.clone() };
+    let request = Request::EndpointRemove {
+        pod_uid: pod.uid.clone(),
+    };
     // With the agent down, the veth's end is how it learns of it when it is back.
     if node.agent.as_ref().is_some_and(Process::alive) {
         Agent::new(&node.status_socket)
             .ask::<EndpointRemoved>(&request)
-            .with_context(|| format!("withdraw pod {} from the agent on {}", pod.key(), node.name))?;
+            .with_context(|| {
+                format!("withdraw pod {} from the agent on {}", pod.key(), node.name)
+            })?;
     }
     Ok(())
 }
@@ -82,21 +89,28 @@ pub(crate) fn remove(lab: &Lab, pod: &Pod) -> Result<()> {
 }
 
 fn enroll(node: &Node, pod: &Pod) -> Result<()> {
-    let request =
-        Request::EndpointAdd { pod_uid: pod.uid.clone(), ifname: pod.host_interface.clone() };
+    let request = Request::EndpointAdd {
+        pod_uid: pod.uid.clone(),
+        ifname: pod.host_interface.clone(),
+    };
     let agent = Agent::new(&node.status_socket);
     // The agent reads the same manifests, but a little later.
     let what = format!("pod {} enrolled by the agent on {}:", pod.key(), node.name);
-    wait_until(&what, PATIENCE, || match agent.ask::<EndpointAdded>(&request) {
-        Ok(_) => Ok(Attempt::Done(())),
-        Err(error) => Ok(Attempt::NotYet(format!("{error:#}"))),
+    wait_until(&what, PATIENCE, || {
+        match agent.ask::<EndpointAdded>(&request) {
+            Ok(_) => Ok(Attempt::Done(())),
+            Err(error) => Ok(Attempt::NotYet(format!("{error:#}"))),
+        }
     })
 }
 
 fn veth(pod: &Pod) -> Vec<String> {
     let (host, inner) = (&pod.host_interface, &pod.interface);
     vec![
-        format!("link add {host} mtu {MTU} type veth peer name {inner} mtu {MTU} netns {}", pod.netns),
+        format!(
+            "link add {host} mtu {MTU} type veth peer name {inner} mtu {MTU} netns {}",
+            pod.netns
+        ),
         format!("link set {host} addrgenmode none"),
         format!("link set {host} up"),
     ]
@@ -121,11 +135,21 @@ fn inside(node: &Node, pod: &Pod) -> Vec<String> {
     ];
     for address in &pod.addresses {
         let nodad = if address.is_ipv6() { " nodad" } else { "" };
-        commands.push(format!("addr add {address}/{} dev {dev}{nodad}", host_prefix(address)));
+        commands.push(format!(
+            "addr add {address}/{} dev {dev}{nodad}",
+            host_prefix(address)
+        ));
     }
     for gateway in gateways(node, pod) {
-        commands.push(format!("route add {gateway}/{} dev {dev}", host_prefix(&gateway)));
-        let family = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        commands.push(format!(
+            "route add {gateway}/{} dev {dev}",
+            host_prefix(&gateway)
+        ));
+        let family = if gateway.is_ipv4() {
+            "0.0.0.0/0"
+        } else {
+            "::/0"
+        };
         commands.push(format!("route add {family} via {gateway} dev {dev}"));
     }
     commands
@@ -136,10 +160,16 @@ fn outside(node: &Node, pod: &Pod) -> Vec<String> {
     let mut commands = Vec::new();
     for gateway in gateways(node, pod) {
         let nodad = if gateway.is_ipv6() { " nodad" } else { "" };
-        commands.push(format!("addr add {gateway}/{} dev {dev}{nodad}", host_prefix(&gateway)));
+        commands.push(format!(
+            "addr add {gateway}/{} dev {dev}{nodad}",
+            host_prefix(&gateway)
+        ));
     }
     for address in &pod.addresses {
-        commands.push(format!("route add {address}/{} dev {dev}", host_prefix(address)));
+        commands.push(format!(
+            "route add {address}/{} dev {dev}",
+            host_prefix(address)
+        ));
     }
     commands
 }
@@ -149,10 +179,16 @@ fn gateways(node: &Node, pod: &Pod) -> Vec<std::net::IpAddr> {
     node.pod_cidrs
         .iter()
         .map(gateway)
-        .filter(|gateway| pod.addresses.iter().any(|own| own.is_ipv4() == gateway.is_ipv4()))
+        .filter(|gateway| {
+            pod.addresses
+                .iter()
+                .any(|own| own.is_ipv4() == gateway.is_ipv4())
+        })
         .collect()
 }
 
 fn node_of<'a>(lab: &'a Lab, pod: &Pod) -> Result<&'a Node> {
-    lab.nodes.get(&pod.node).with_context(|| format!("pod {} is on unknown node {}", pod.key(), pod.node))
+    lab.nodes
+        .get(&pod.node)
+        .with_context(|| format!("pod {} is on unknown node {}", pod.key(), pod.node))
 }

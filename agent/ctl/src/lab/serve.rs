@@ -58,7 +58,8 @@ type Rows = Arc<Mutex<BTreeMap<String, String>>>;
 
 fn tcp(port: u16, rows: BTreeMap<String, String>) -> Result<u8> {
     let rows: Rows = Arc::new(Mutex::new(rows));
-    let listener = TcpListener::bind(any(port)).with_context(|| format!("listen on TCP port {port}"))?;
+    let listener =
+        TcpListener::bind(any(port)).with_context(|| format!("listen on TCP port {port}"))?;
     println!("listening on TCP port {port}");
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
@@ -97,12 +98,15 @@ fn reply(line: &str, rows: &Rows) -> String {
 }
 
 fn udp(port: u16, answer: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Result<u8> {
-    let socket = UdpSocket::bind(any(port)).with_context(|| format!("listen on UDP port {port}"))?;
+    let socket =
+        UdpSocket::bind(any(port)).with_context(|| format!("listen on UDP port {port}"))?;
     println!("listening on UDP port {port}");
     let mut buffer = vec![0; 65_536];
     loop {
         // ICMP errors of earlier answers come back here; they are the client's affair.
-        let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+        let Ok((length, from)) = socket.recv_from(&mut buffer) else {
+            continue;
+        };
         if let Some(answer) = answer(&buffer[..length]) {
             let _ = socket.send_to(&answer, from);
         }
@@ -120,7 +124,9 @@ fn zone(records: &[(String, String)]) -> Result<BTreeMap<String, Vec<IpAddr>>> {
         let Ok(address) = address.parse() else {
             bail!("--record {name}={address}: {address:?} is no address");
         };
-        zone.entry(name.trim_end_matches('.').to_ascii_lowercase()).or_default().push(address);
+        zone.entry(name.trim_end_matches('.').to_ascii_lowercase())
+            .or_default()
+            .push(address);
     }
     Ok(zone)
 }

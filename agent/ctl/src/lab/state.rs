@@ -181,7 +181,10 @@ impl Lab {
             Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
         };
         let lab: Self = serde_json::from_slice(&text).with_context(|| {
-            format!("{} is damaged; `signetctl lab down --name {name}` removes that lab", path.display())
+            format!(
+                "{} is damaged; `signetctl lab down --name {name}` removes that lab",
+                path.display()
+            )
         })?;
         if lab.version != VERSION {
             bail!(
@@ -257,7 +260,9 @@ pub(crate) fn lock(name: &str) -> Result<Lock> {
 
 /// Names of all labs of this machine.
 pub(crate) fn list() -> Vec<String> {
-    let Ok(entries) = fs::read_dir(names::LABS) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(names::LABS) else {
+        return Vec::new();
+    };
     let mut found: Vec<String> = entries
         .flatten()
         .filter(|entry| entry.path().is_dir())
@@ -287,5 +292,9 @@ fn state_file(name: &str) -> PathBuf {
 
 fn others(name: &str) -> String {
     let others: Vec<String> = list().into_iter().filter(|other| other != name).collect();
-    if others.is_empty() { String::new() } else { format!(" (there is {})", others.join(", ")) }
+    if others.is_empty() {
+        String::new()
+    } else {
+        format!(" (there is {})", others.join(", "))
+    }
 }

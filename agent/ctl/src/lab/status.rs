@@ -46,7 +46,14 @@ pub(crate) fn run(options: &Status, format: Format) -> Result<u8> {
     let healthy = lab.phase == Phase::Ready && health.iter().all(|item| item.ok);
     match format {
         Format::Json | Format::Yaml => {
-            output::data(format, &Report { healthy, health: &health, lab: &lab })?;
+            output::data(
+                format,
+                &Report {
+                    healthy,
+                    health: &health,
+                    lab: &lab,
+                },
+            )?;
         }
         Format::Table | Format::Wide => {
             let mut text = sketch(&lab, format);
@@ -63,8 +70,17 @@ pub(crate) fn describe(lab: &Lab, format: Format) -> Result<()> {
         Format::Json | Format::Yaml => output::data(format, lab),
         Format::Table | Format::Wide => {
             let mut text = sketch(lab, format);
-            let name = if lab.name == "demo" { String::new() } else { format!(" --name {}", lab.name) };
-            let place = lab.pods.keys().next().or(lab.nodes.keys().next()).map_or("node1", String::as_str);
+            let name = if lab.name == "demo" {
+                String::new()
+            } else {
+                format!(" --name {}", lab.name)
+            };
+            let place = lab
+                .pods
+                .keys()
+                .next()
+                .or(lab.nodes.keys().next())
+                .map_or("node1", String::as_str);
             let node = lab.nodes.keys().next().map_or("node1", String::as_str);
             let _ = write!(
                 text,
@@ -106,12 +122,19 @@ fn sketch(lab: &Lab, format: Format) -> String {
             ),
         ]);
     }
-    text.push_str(&output::table(&["NODE", "NETNS", "UNDERLAY", "PODS", "PROCESSES"], places));
+    text.push_str(&output::table(
+        &["NODE", "NETNS", "UNDERLAY", "PODS", "PROCESSES"],
+        places,
+    ));
     if lab.pods.is_empty() {
         return text;
     }
     let rows = lab.pods.values().map(|pod| {
-        let running = pod.processes.iter().filter(|process| process.alive()).count();
+        let running = pod
+            .processes
+            .iter()
+            .filter(|process| process.alive())
+            .count();
         let mut row = vec![
             pod.key(),
             pod.node.clone(),
@@ -121,11 +144,22 @@ fn sketch(lab: &Lab, format: Format) -> String {
             format!("{running}/{}", pod.containers.len()),
         ];
         if wide {
-            row.extend([pod.host_interface.clone(), pod.uid.clone(), pod.dir.display().to_string()]);
+            row.extend([
+                pod.host_interface.clone(),
+                pod.uid.clone(),
+                pod.dir.display().to_string(),
+            ]);
         }
         row
     });
-    let mut head = vec!["POD", "NODE", "NETNS", "ADDRESSES", "SERVICE ACCOUNT", "RUNNING"];
+    let mut head = vec![
+        "POD",
+        "NODE",
+        "NETNS",
+        "ADDRESSES",
+        "SERVICE ACCOUNT",
+        "RUNNING",
+    ];
     if wide {
         head.extend(["INTERFACE", "UID", "DIRECTORY"]);
     }
@@ -149,12 +183,27 @@ fn troubles(lab: &Lab, health: &[Health], paint: Paint) -> String {
     }
     let mut text = String::from("\n");
     if lab.phase != Phase::Ready {
-        let _ = writeln!(text, "{} the lab was not brought up completely", paint.bad("!!"));
+        let _ = writeln!(
+            text,
+            "{} the lab was not brought up completely",
+            paint.bad("!!")
+        );
     }
     for item in bad {
-        let _ = writeln!(text, "{} {} {}: {}", paint.bad("!!"), item.place, item.what, item.detail);
+        let _ = writeln!(
+            text,
+            "{} {} {}: {}",
+            paint.bad("!!"),
+            item.place,
+            item.what,
+            item.detail
+        );
     }
-    let _ = writeln!(text, "`signetctl lab restart --name {}` starts what is down", lab.name);
+    let _ = writeln!(
+        text,
+        "`signetctl lab restart --name {}` starts what is down",
+        lab.name
+    );
     text
 }
 
@@ -165,22 +214,41 @@ fn examine(lab: &Lab) -> Vec<Health> {
             Ok(detail) => (true, detail),
             Err(error) => (false, format!("{error:#}")),
         };
-        health.push(Health { place: place.to_owned(), what: what.to_owned(), ok, detail });
+        health.push(Health {
+            place: place.to_owned(),
+            what: what.to_owned(),
+            ok,
+            detail,
+        });
     };
     let identity = &lab.identity;
     note(names::IDENTITY, "process", alive(identity.process.as_ref()));
     let reachable = Admin::new(&identity.admin_socket).reachable();
-    note(names::IDENTITY, "service", reachable.map(|()| "answers".to_owned()));
+    note(
+        names::IDENTITY,
+        "service",
+        reachable.map(|()| "answers".to_owned()),
+    );
     for node in lab.nodes.values() {
         note(&node.name, "tunnel", alive(node.tunnel.as_ref()));
         note(&node.name, "agent", alive(node.agent.as_ref()));
         let status = Agent::new(&node.status_socket).ask::<AgentStatus>(&Request::Status);
-        note(&node.name, "health", status.and_then(|status| healthy(&status)));
+        note(
+            &node.name,
+            "health",
+            status.and_then(|status| healthy(&status)),
+        );
     }
     for pod in lab.pods.values() {
         let key = pod.key();
         if pod.phase != PodPhase::Running {
-            note(&key, "pod", Err(anyhow::anyhow!("was interrupted; `signetctl lab apply` starts it anew")));
+            note(
+                &key,
+                "pod",
+                Err(anyhow::anyhow!(
+                    "was interrupted; `signetctl lab apply` starts it anew"
+                )),
+            );
         }
         for process in &pod.processes {
             note(&key, &process.name, alive(Some(process)));
@@ -192,7 +260,11 @@ fn examine(lab: &Lab) -> Vec<Health> {
 fn alive(process: Option<&Process>) -> Result<String> {
     match process {
         Some(process) if process.alive() => Ok(format!("pid {}", process.pid)),
-        Some(process) => anyhow::bail!("{} does not run any more{}", process.name, process.log_tail()),
+        Some(process) => anyhow::bail!(
+            "{} does not run any more{}",
+            process.name,
+            process.log_tail()
+        ),
         None => anyhow::bail!("was never started"),
     }
 }
@@ -209,7 +281,9 @@ pub(crate) fn list(format: Format) -> Result<u8> {
     let names = state::list();
     match format {
         Format::Json | Format::Yaml => output::data(format, &names)?,
-        Format::Table | Format::Wide if names.is_empty() => eprintln!("no labs; start one with `signetctl lab up`"),
+        Format::Table | Format::Wide if names.is_empty() => {
+            eprintln!("no labs; start one with `signetctl lab up`")
+        }
         Format::Table | Format::Wide => output::print_text(&(names.join("\n") + "\n"))?,
     }
     Ok(0)

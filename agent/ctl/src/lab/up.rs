@@ -79,13 +79,24 @@ pub(crate) fn up(options: &Up, progress: &Progress) -> Result<Lab> {
     if let Err(rest) = down::remove(&options.name) {
         progress.say(format!("cleaning up: {rest:#}"));
     }
-    Err(error.context(format!("lab {:?} did not come up, and nothing of it is left", options.name)))
+    Err(error.context(format!(
+        "lab {:?} did not come up, and nothing of it is left",
+        options.name
+    )))
 }
 
 fn draw(options: &Up) -> Result<(Lab, Vec<manifests::Object>)> {
     let source = options.manifests.as_deref().map(absolute).transpose()?;
-    let objects = source.as_deref().map(manifests::read_directory).transpose()?.unwrap_or_default();
-    let underlay = if options.ipv6_underlay { Family::Ipv6 } else { Family::Ipv4 };
+    let objects = source
+        .as_deref()
+        .map(manifests::read_directory)
+        .transpose()?
+        .unwrap_or_default();
+    let underlay = if options.ipv6_underlay {
+        Family::Ipv6
+    } else {
+        Family::Ipv4
+    };
     let wish = Wish {
         name: &options.name,
         nodes: options.nodes,
@@ -131,7 +142,11 @@ fn build(lab: &mut Lab, objects: Vec<manifests::Object>, progress: &Progress) ->
 }
 
 fn start_node(lab: &mut Lab, name: &str) -> Result<()> {
-    let node = lab.nodes.get(name).with_context(|| format!("no node {name}"))?.clone();
+    let node = lab
+        .nodes
+        .get(name)
+        .with_context(|| format!("no node {name}"))?
+        .clone();
     daemons::invite(lab, &node)?;
     let tunnel = daemons::start_tunnel(lab, &node)?;
     let node = record(lab, name, |node| node.tunnel = Some(tunnel))?;
@@ -141,8 +156,15 @@ fn start_node(lab: &mut Lab, name: &str) -> Result<()> {
 }
 
 /// Changes a node's record and saves it.
-pub(crate) fn record(lab: &mut Lab, name: &str, change: impl FnOnce(&mut state::Node)) -> Result<state::Node> {
-    let node = lab.nodes.get_mut(name).with_context(|| format!("no node {name}"))?;
+pub(crate) fn record(
+    lab: &mut Lab,
+    name: &str,
+    change: impl FnOnce(&mut state::Node),
+) -> Result<state::Node> {
+    let node = lab
+        .nodes
+        .get_mut(name)
+        .with_context(|| format!("no node {name}"))?;
     change(node);
     let node = node.clone();
     lab.save()?;
@@ -172,7 +194,11 @@ fn require_userspace(backend: Backend) -> Result<()> {
         Backend::Userspace => Ok(()),
         Backend::Kernel => bail!(
             "the kernel backend is not there yet{}; use --backend userspace",
-            if Path::new("/sys/module/wireguard").exists() { "" } else { ", and this kernel has no WireGuard" }
+            if Path::new("/sys/module/wireguard").exists() {
+                ""
+            } else {
+                ", and this kernel has no WireGuard"
+            }
         ),
     }
 }

@@ -13,9 +13,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let wish =
-            Wish { name: "test", nodes: 2, backend: Backend::Userspace, underlay: Family::Ipv4, source: None };
-        Self { lab: blueprint::draw(&wish, &[]).unwrap(), files: BTreeMap::new() }
+        let wish = Wish {
+            name: "test",
+            nodes: 2,
+            backend: Backend::Userspace,
+            underlay: Family::Ipv4,
+            source: None,
+        };
+        Self {
+            lab: blueprint::draw(&wish, &[]).unwrap(),
+            files: BTreeMap::new(),
+        }
     }
 
     /// What `apply` would do, taken as done.
@@ -23,22 +31,34 @@ impl Bench {
         let objects = manifests::parse(Path::new("x.yaml"), text).unwrap();
         let made = materialise(objects, &mut self.lab).unwrap();
         let diff = diff(&self.lab.pods, &self.files, &made);
-        self.files = made.objects.iter().map(|(file, object)| (file.clone(), object.value.clone())).collect();
+        self.files = made
+            .objects
+            .iter()
+            .map(|(file, object)| (file.clone(), object.value.clone()))
+            .collect();
         for (key, mut pod) in made.pods {
             pod.phase = PodPhase::Running;
             self.lab.pods.insert(key, pod);
         }
-        self.lab.pods.retain(|key, _| self.files.contains_key(&format!("Pod.{}.yaml", key.replace('/', "."))));
+        self.lab.pods.retain(|key, _| {
+            self.files
+                .contains_key(&format!("Pod.{}.yaml", key.replace('/', ".")))
+        });
         diff
     }
 }
 
 fn pod(name: &str, labels: &str, rest: &str) -> String {
-    format!("kind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{{labels}}}}}\n{rest}\n---\n")
+    format!(
+        "kind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{{labels}}}}}\n{rest}\n---\n"
+    )
 }
 
 fn lines(diff: &Diff) -> Vec<String> {
-    diff.changes.iter().map(|change| format!("{} {}", change.what, change.object)).collect()
+    diff.changes
+        .iter()
+        .map(|change| format!("{} {}", change.what, change.object))
+        .collect()
 }
 
 #[test]
@@ -67,10 +87,16 @@ fn an_address_or_command_restarts_the_pod_under_the_same_uid() {
     let uid = bench.lab.pods["shop/a"].uid.clone();
     let diff = bench.apply(&pod("a", "", "status: {podIPs: [{ip: 10.61.1.77}]}"));
     assert_eq!(lines(&diff), ["restarted Pod/shop/a"]);
-    assert_eq!((&diff.stop, &diff.start), (&vec!["shop/a".to_owned()], &vec!["shop/a".to_owned()]));
+    assert_eq!(
+        (&diff.stop, &diff.start),
+        (&vec!["shop/a".to_owned()], &vec!["shop/a".to_owned()])
+    );
     assert_eq!(bench.lab.pods["shop/a"].uid, uid);
     let spec = "spec: {containers: [{name: c, command: [sleep, '1']}]}";
-    assert_eq!(lines(&bench.apply(&pod("a", "", spec))), ["restarted Pod/shop/a"]);
+    assert_eq!(
+        lines(&bench.apply(&pod("a", "", spec))),
+        ["restarted Pod/shop/a"]
+    );
 }
 
 #[test]
@@ -79,8 +105,14 @@ fn pods_come_and_go_and_hand_their_address_on() {
     bench.apply(&pod("a", "", "status: {podIPs: [{ip: 10.61.1.9}]}"));
     let diff = bench.apply(&pod("b", "", "status: {podIPs: [{ip: 10.61.1.9}]}"));
     assert_eq!(lines(&diff), ["deleted Pod/shop/a", "created Pod/shop/b"]);
-    assert_eq!((diff.stop, diff.remove), (vec!["shop/a".into()], vec!["Pod.shop.a.yaml".into()]));
-    assert_eq!((diff.start, diff.write), (vec!["shop/b".into()], vec!["Pod.shop.b.yaml".into()]));
+    assert_eq!(
+        (diff.stop, diff.remove),
+        (vec!["shop/a".into()], vec!["Pod.shop.a.yaml".into()])
+    );
+    assert_eq!(
+        (diff.start, diff.write),
+        (vec!["shop/b".into()], vec!["Pod.shop.b.yaml".into()])
+    );
 }
 
 #[test]
@@ -97,10 +129,16 @@ fn a_replaced_pods_file_is_gone_in_between() {
 fn policies_come_change_and_go_without_touching_pods() {
     let mut bench = Bench::new();
     let policy = |rule: &str| {
-        pod("a", "", "") + &format!("kind: NetworkPolicy\nmetadata: {{name: p, namespace: shop}}\nspec: {{{rule}}}\n")
+        pod("a", "", "")
+            + &format!(
+                "kind: NetworkPolicy\nmetadata: {{name: p, namespace: shop}}\nspec: {{{rule}}}\n"
+            )
     };
     bench.apply(&pod("a", "", ""));
-    assert_eq!(lines(&bench.apply(&policy("podSelector: {}"))), ["created NetworkPolicy/shop/p"]);
+    assert_eq!(
+        lines(&bench.apply(&policy("podSelector: {}"))),
+        ["created NetworkPolicy/shop/p"]
+    );
     let changed = bench.apply(&policy("podSelector: {}, policyTypes: [Egress]"));
     assert_eq!(lines(&changed), ["changed NetworkPolicy/shop/p"]);
     let gone = bench.apply(&pod("a", "", ""));

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, recv, send, socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, recv,
+    send, socket,
 };
 use nix::sys::time::TimeSpec;
 
@@ -35,10 +36,19 @@ impl Icmp {
         };
         let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
             .context("open a raw ICMP socket; this needs root")?;
-        connect(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(to, 0)))
-            .with_context(|| format!("send to {to}"))?;
+        connect(
+            socket.as_raw_fd(),
+            &SockaddrStorage::from(SocketAddr::new(to, 0)),
+        )
+        .with_context(|| format!("send to {to}"))?;
         let identifier = std::process::id() as u16 ^ (socket.as_raw_fd() as u16).rotate_left(11);
-        Ok(Self { socket, ipv4: to.is_ipv4(), identifier, sequence: 0, buffer: vec![0; 65_536] })
+        Ok(Self {
+            socket,
+            ipv4: to.is_ipv4(),
+            identifier,
+            sequence: 0,
+            buffer: vec![0; 65_536],
+        })
     }
 }
 
@@ -65,7 +75,11 @@ impl Line for Icmp {
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        let length = match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+        let length = match recv(
+            self.socket.as_raw_fd(),
+            &mut self.buffer,
+            MsgFlags::MSG_DONTWAIT,
+        ) {
             Ok(length) => length,
             // EAGAIN, or an ICMP error about an earlier packet.
             Err(_) => return Ok(None),
@@ -76,7 +90,11 @@ impl Line for Icmp {
 
 /// The payload of an echo reply that is ours. A raw IPv4 socket delivers the IP header too.
 fn reply(packet: &[u8], ipv4: bool, identifier: u16) -> Option<&[u8]> {
-    let start = if ipv4 { usize::from(packet.first()? & 0xf) * 4 } else { 0 };
+    let start = if ipv4 {
+        usize::from(packet.first()? & 0xf) * 4
+    } else {
+        0
+    };
     let icmp = packet.get(start..)?;
     let expected = if ipv4 { 0 } else { 129 };
     let ours = *icmp.first()? == expected && icmp.get(4..6)? == identifier.to_be_bytes();
@@ -87,7 +105,12 @@ fn reply(packet: &[u8], ipv4: bool, identifier: u16) -> Option<&[u8]> {
 fn checksum(bytes: &[u8]) -> u16 {
     let mut sum: u32 = bytes
         .chunks(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])))
+        .map(|pair| {
+            u32::from(u16::from_be_bytes([
+                pair[0],
+                pair.get(1).copied().unwrap_or(0),
+            ]))
+        })
         .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -108,14 +131,20 @@ mod tests {
         assert_eq!(reply(&packet, true, 0x1235), None);
         packet[24] = 8;
         assert_eq!(reply(&packet, true, 0x1234), None);
-        assert_eq!(reply(&[129, 0, 0, 0, 0, 7, 0, 0, 9], false, 7), Some(&[9][..]));
+        assert_eq!(
+            reply(&[129, 0, 0, 0, 0, 7, 0, 0, 9], false, 7),
+            Some(&[9][..])
+        );
         assert_eq!(reply(&[0x4f], true, 7), None);
         assert_eq!(reply(&[], false, 7), None);
     }
 
     #[test]
     fn the_checksum_is_that_of_the_rfc() {
-        assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+        assert_eq!(
+            checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            !0xddf2
+        );
         assert_eq!(checksum(&[0xff]), !0xff00);
     }
 }

@@ -63,7 +63,10 @@ impl Probe {
             (Protocol::Udp, Some(port)) => Box::new(Udp::open(options.to, port)?),
             (Protocol::Udp, None) => bail!("--port is needed for UDP"),
         };
-        Ok(Self { options: options.clone(), line })
+        Ok(Self {
+            options: options.clone(),
+            line,
+        })
     }
 
     /// Sends until done, or until `stop` says so, then waits for what is under way.
@@ -82,7 +85,11 @@ impl Probe {
         }
         let end = Instant::now() + Duration::from_secs_f64(self.options.linger.clamp(0.0, 3600.0));
         while !tally.complete() && Instant::now() < end {
-            self.hear(&mut tally, begin, (Instant::now() + Duration::from_millis(50)).min(end))?;
+            self.hear(
+                &mut tally,
+                begin,
+                (Instant::now() + Duration::from_millis(50)).min(end),
+            )?;
         }
         let protocol = match (self.options.protocol, self.options.to) {
             (Protocol::Udp, _) => "UDP",
@@ -98,12 +105,18 @@ impl Probe {
             let patience = due.saturating_duration_since(Instant::now());
             let now = |line: &[u8]| -> Option<(u64, u64)> {
                 let number = u64::from_be_bytes(line.get(..8)?.try_into().ok()?);
-                Some((number, u64::from_be_bytes(line.get(8..16)?.try_into().ok()?)))
+                Some((
+                    number,
+                    u64::from_be_bytes(line.get(8..16)?.try_into().ok()?),
+                ))
             };
             match self.line.receive(patience)? {
                 Some(answer) => {
                     if let Some((number, then)) = now(answer) {
-                        tally.received(number, Duration::from_nanos(nanos(begin).saturating_sub(then)));
+                        tally.received(
+                            number,
+                            Duration::from_nanos(nanos(begin).saturating_sub(then)),
+                        );
                     }
                 }
                 None if Instant::now() >= due => return Ok(()),

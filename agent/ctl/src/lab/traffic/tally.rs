@@ -50,7 +50,12 @@ impl Tally {
 
     /// An answer came. Numbers that were never sent are not ours.
     pub(crate) fn received(&mut self, number: u64, rtt: Duration) {
-        let Some(slot) = usize::try_from(number).ok().and_then(|index| self.seen.get_mut(index)) else { return };
+        let Some(slot) = usize::try_from(number)
+            .ok()
+            .and_then(|index| self.seen.get_mut(index))
+        else {
+            return;
+        };
         if slot.is_some() {
             self.duplicates += 1;
             return;
@@ -123,7 +128,10 @@ mod tests {
         assert!(!tally.complete());
         let report = tally.report("UDP", "x".to_owned());
         assert_eq!((report.sent, report.received, report.lost), (9, 4, 5));
-        assert_eq!((report.reordered, report.duplicates, report.send_errors), (1, 1, 1));
+        assert_eq!(
+            (report.reordered, report.duplicates, report.send_errors),
+            (1, 1, 1)
+        );
         assert_eq!(report.longest_gap, 4);
         assert_eq!((report.rtt_us_p50, report.rtt_us_max), (30, 50));
     }

@@ -16,10 +16,19 @@ pub(super) struct Udp {
 
 impl Udp {
     pub(super) fn open(to: IpAddr, port: u16) -> Result<Self> {
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if to.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         let socket = UdpSocket::bind(SocketAddr::new(any, 0)).context("open a UDP socket")?;
-        socket.connect((to, port)).with_context(|| format!("send to {to}"))?;
-        Ok(Self { socket, buffer: vec![0; 65_536] })
+        socket
+            .connect((to, port))
+            .with_context(|| format!("send to {to}"))?;
+        Ok(Self {
+            socket,
+            buffer: vec![0; 65_536],
+        })
     }
 }
 
@@ -34,7 +43,11 @@ impl Line for Udp {
 }
 
 /// Receives within `patience`. What ICMP says about earlier packets is no answer and no failure.
-fn receive<'a>(socket: &UdpSocket, buffer: &'a mut [u8], patience: Duration) -> io::Result<Option<&'a [u8]>> {
+fn receive<'a>(
+    socket: &UdpSocket,
+    buffer: &'a mut [u8],
+    patience: Duration,
+) -> io::Result<Option<&'a [u8]>> {
     // Zero would mean forever.
     socket.set_read_timeout(Some(patience.max(Duration::from_micros(1))))?;
     match socket.recv(buffer) {

@@ -1,0 +1,48 @@
+//! iperf3 through the tunnel.
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::report::Report;
+use super::stage::Stage;
+use crate::lab::interrupt;
+
+const FROM: &str = "shop/frontend-1";
+const TO: &str = "shop/frontend-2";
+const SECONDS: &str = "3";
+
+pub(super) fn play(stage: &Stage, report: &mut Report) -> Result<()> {
+    stage.heading("iperf3 through the tunnel, one TCP stream from node to node");
+    for ipv4 in [true, false] {
+        interrupt::check()?;
+        let family = if ipv4 { "IPv4" } else { "IPv6" };
+        let gigabits = measure(stage, &stage.address(TO, ipv4)?.to_string())?;
+        println!(
+            "  {} {FROM} -> {TO} {family}  {gigabits:.2} Gbit/s",
+            stage.mark(gigabits > 0.0)
+        );
+        report.note(
+            &format!("TCP through the tunnel, {family}"),
+            format!("{gigabits:.2} Gbit/s"),
+        );
+    }
+    Ok(())
+}
+
+fn measure(stage: &Stage, to: &str) -> Result<f64> {
+    let output = stage.run(
+        FROM,
+        &["iperf3", "-c", to, "-p", "5201", "-t", SECONDS, "-J"],
+    )?;
+    let answer: Value = serde_json::from_slice(&output.stdout).context("iperf3's answer")?;
+    match answer
+        .pointer("/end/sum_received/bits_per_second")
+        .and_then(Value::as_f64)
+    {
+        Some(bits) if output.status.success() => Ok(bits / 1e9),
+        _ => bail!(
+            "iperf3 to {to} failed: {}",
+            answer["error"].as_str().unwrap_or("no result")
+        ),
+    }
+}
