@@ -275,14 +275,14 @@ fn check_signature(
     verify: &CertificateVerify<'_>,
     signed: &[u8],
 ) -> Result<(), AuthenticatorError> {
-    let algorithm = match verify.scheme {
-        SignatureScheme::ECDSA_NISTP256_SHA256 => webpki::aws_lc_rs::ECDSA_P256_SHA256,
-        SignatureScheme::ED25519 => webpki::aws_lc_rs::ED25519,
-        _ => {
-            return Err(AuthenticatorError::Malformed(
-                "signature scheme was not asked for",
-            ));
-        }
+    let algorithm = if verify.scheme == SignatureScheme::ECDSA_NISTP256_SHA256 {
+        webpki::aws_lc_rs::ECDSA_P256_SHA256
+    } else if verify.scheme == SignatureScheme::ED25519 {
+        webpki::aws_lc_rs::ED25519
+    } else {
+        return Err(AuthenticatorError::Malformed(
+            "signature scheme was not asked for",
+        ));
     };
     let leaf = chain.first().ok_or(MALFORMED_CERTIFICATE)?;
     let leaf = EndEntityCert::try_from(leaf).map_err(|_| MALFORMED_CERTIFICATE)?;

@@ -57,12 +57,15 @@ impl SuiteHash {
             .negotiated_cipher_suite()
             .and_then(|suite| suite.tls13());
         let suite = suite.ok_or(ExportError::Incomplete)?;
-        match suite.common.hash_provider.algorithm() {
-            HashAlgorithm::SHA256 => Ok(Self::Sha256),
-            HashAlgorithm::SHA384 => Ok(Self::Sha384),
-            other => Err(ExportError::Failed(format!(
-                "suite hash {other:?} is not in use here"
-            ))),
+        let algorithm = suite.common.hash_provider.algorithm();
+        if algorithm == HashAlgorithm::SHA256 {
+            Ok(Self::Sha256)
+        } else if algorithm == HashAlgorithm::SHA384 {
+            Ok(Self::Sha384)
+        } else {
+            Err(ExportError::Failed(format!(
+                "suite hash {algorithm:?} is not in use here"
+            )))
         }
     }
 

@@ -97,24 +97,24 @@ fn key_identifiers_chain() {
     let pki = Pki::new("td.test");
     let leaf = pki.node("a").chain()[0].clone();
     let own = |der: &CertificateDer<'_>| {
-        parse(der)
-            .extensions()
-            .iter()
-            .find_map(|e| match e.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-                _ => None,
-            })
+        parse(der).extensions().iter().find_map(|extension| {
+            let parsed = extension.parsed_extension();
+            if let ParsedExtension::SubjectKeyIdentifier(id) = parsed {
+                Some(id.0.to_vec())
+            } else {
+                None
+            }
+        })
     };
     let issuer = |der: &CertificateDer<'_>| {
-        parse(der)
-            .extensions()
-            .iter()
-            .find_map(|e| match e.parsed_extension() {
-                ParsedExtension::AuthorityKeyIdentifier(id) => {
-                    id.key_identifier.as_ref().map(|id| id.0.to_vec())
-                }
-                _ => None,
-            })
+        parse(der).extensions().iter().find_map(|extension| {
+            let parsed = extension.parsed_extension();
+            if let ParsedExtension::AuthorityKeyIdentifier(id) = parsed {
+                id.key_identifier.as_ref().map(|id| id.0.to_vec())
+            } else {
+                None
+            }
+        })
     };
     assert_eq!(issuer(&leaf), own(pki.issuing.certificate()));
     assert_eq!(

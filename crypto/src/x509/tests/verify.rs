@@ -343,7 +343,7 @@ fn only_the_trust_domains_own_bundle_vouches() {
         Err(VerifyError::Intermediate { index: 1, reason })
     );
     assert_eq!(
-        check(&ours, &[leaf.clone()]),
+        check(&ours, std::slice::from_ref(&leaf)),
         Err(VerifyError::UnknownIssuer)
     );
     let error = check(&other, &[leaf, other.issuing.certificate().clone()]).unwrap_err();
@@ -451,7 +451,7 @@ fn an_expired_authority_vouches_for_nothing() {
         .forger()
         .signed_by(short.certificate(), short.pkcs8())
         .forge();
-    verify(&[leaf.clone()], &bundle, at(60), &expect).unwrap();
+    verify(std::slice::from_ref(&leaf), &bundle, at(60), &expect).unwrap();
     assert_eq!(
         verify(&[leaf], &bundle, at(61), &expect),
         Err(VerifyError::UnknownIssuer)
