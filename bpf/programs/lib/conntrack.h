@@ -15,12 +15,15 @@
  * The flow of this packet, seen from the endpoint. An ICMP error belongs to the flow it quotes,
  * provided it goes back to where the quoted packet came from.
  */
-static __noinline int ct_key_of(struct packet *p, struct ct_key *key, __u32 endpoint, __u32 point,
-				__u32 outbound)
+__separate int ct_key_of(struct packet *p, struct ct_key *key, __u32 endpoint, __u32 point,
+			 __u32 outbound)
 {
-	int error = (p->flags & PACKET_ICMP_ERROR) && addr_equal(&p->quote_src, &p->dst) &&
-		    (!outbound || addr_equal(&p->quote_dst, &p->src));
+	int error;
 
+	if (!p || !key)
+		return 0;
+	error = (p->flags & PACKET_ICMP_ERROR) && addr_equal(&p->quote_src, &p->dst) &&
+		(!outbound || addr_equal(&p->quote_dst, &p->src));
 	key->point = point;
 	key->endpoint = endpoint;
 	if (error) {

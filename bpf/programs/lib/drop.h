@@ -4,10 +4,13 @@
 
 #include "event.h"
 
-static __noinline int drop_as(struct packet *p, __u32 reason, __u32 kind)
+__separate int drop_as(struct packet *p, __u32 reason, __u32 kind)
 {
-	__u64 *count = bpf_map_lookup_elem(&drops, &reason);
+	__u64 *count;
 
+	if (!p)
+		return VERDICT_DROP;
+	count = bpf_map_lookup_elem(&drops, &reason);
 	if (count)
 		*count += 1;
 	event(p, kind, reason);

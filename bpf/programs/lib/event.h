@@ -34,11 +34,14 @@ static __noinline int event_admit(struct packet *p, __u32 kind, __u32 reason)
 	return suppressed;
 }
 
-static __noinline int event(struct packet *p, __u32 kind, __u32 reason)
+__separate int event(struct packet *p, __u32 kind, __u32 reason)
 {
-	int suppressed = event_admit(p, kind, reason);
 	struct event *e;
+	int suppressed;
 
+	if (!p)
+		return 0;
+	suppressed = event_admit(p, kind, reason);
 	if (suppressed < 0)
 		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);

@@ -8,10 +8,14 @@
 #include "maps.h"
 #include "packet.h"
 
-static __noinline int fragment_ports(struct packet *p)
+__separate int fragment_ports(struct packet *p)
 {
-	struct frag_key key = { .id = p->fragment_id, .proto = p->proto };
+	struct frag_key key = {};
 
+	if (!p)
+		return DROP_MALFORMED;
+	key.id = p->fragment_id;
+	key.proto = p->proto;
 	key.src = p->src;
 	key.dst = p->dst;
 	if (p->flags & PACKET_LATER_FRAGMENT) {

@@ -18,7 +18,11 @@ typedef signed long long __s64;
 #define __always_inline inline __attribute__((always_inline))
 /* `used` keeps clang from dropping return values nobody reads, which the verifier insists on. */
 #define __noinline __attribute__((noinline, used))
-#define barrier_var(var) asm volatile("" : "+r"(var))
+/*
+ * A function the verifier judges once, by itself, instead of once more on every path to it. It
+ * must not trust its pointers to be there.
+ */
+#define __separate __attribute__((noinline))
 
 /* include/uapi/linux/bpf.h, struct __sk_buff: fixed by the kernel's ABI. */
 struct __sk_buff {

@@ -79,10 +79,12 @@ static __noinline int parse_quote(struct __sk_buff *skb, struct packet *p)
 	return 0;
 }
 
-static __noinline int parse_transport(struct __sk_buff *skb, struct packet *p)
+__separate int parse_transport(struct __sk_buff *skb, struct packet *p)
 {
 	__u16 ports[2];
 
+	if (!p)
+		return DROP_MALFORMED;
 	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP || p->proto == IPPROTO_SCTP) {
 		if (parse_ports(skb, p->transport, ports))
 			return DROP_MALFORMED;
@@ -118,10 +120,9 @@ struct options {
  * the packet: an index into a copy on the stack would have the verifier follow every possible
  * combination of lengths.
  */
-static __noinline int options_check(struct __sk_buff *skb, struct options *o, __u32 family)
+static __noinline int options_check(struct __sk_buff *skb, const struct options *o, __u32 family)
 {
 	__u32 at = o->at, end = o->end;
-
 	for (__u32 i = 0; i < MAX_OPTIONS; i++) {
 		__u8 type, size;
 
@@ -298,10 +299,12 @@ static __noinline int parse_v6(struct __sk_buff *skb, struct packet *p)
 }
 
 /* Reads the packet whose IP header is at `l3`. */
-static __always_inline int parse(struct __sk_buff *skb, struct packet *p, __u8 l3)
+__separate int parse(struct __sk_buff *skb, struct packet *p, __u32 l3)
 {
 	__u32 protocol = skb->protocol;
 
+	if (!p)
+		return DROP_MALFORMED;
 	p->l3 = l3;
 	p->length = skb->len;
 	if (protocol == htons(ETH_P_IP)) {

@@ -12,20 +12,22 @@
 #define POLICY_REQUIRED 0x10000
 #define policy_admits(result) ((result) == 0 || (result) == POLICY_REQUIRED)
 
-static __noinline int policy_lookup(struct packet *p, struct endpoint *ep, __u32 how, __u32 class,
-				    __u32 port)
+__separate int policy_lookup(struct packet *p, struct endpoint *ep, __u32 how, __u32 class,
+			     __u32 port)
 {
 	int egress = (how & 1) == POLICY_EGRESS;
 	struct policy_key key = {
 		.prefix_len = (sizeof(key) - sizeof(key.prefix_len) - sizeof(key.reserved)) * 8,
-		.endpoint = ep->index,
 		.direction = how & 1,
-		.proto = p->proto,
 		.class = class,
 	};
 	struct policy_value *value;
 	struct config *c;
 
+	if (!p || !ep)
+		return DROP_DEFAULT_DENY_INGRESS;
+	key.endpoint = ep->index;
+	key.proto = p->proto;
 	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP || p->proto == IPPROTO_SCTP)
 		key.port = port;
 	value = bpf_map_lookup_elem(&policy, &key);
