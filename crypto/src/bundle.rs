@@ -105,6 +105,12 @@ impl TrustBundle {
         &self.authorities
     }
 
+    /// The end of an authority's validity; of the longest, if its key is certified more than once.
+    pub(crate) fn end_of(&self, authority: &TrustAnchor<'_>) -> Option<UnixTime> {
+        let same = self.anchors.iter().filter(|held| held.anchor == *authority);
+        same.map(|held| held.not_after).max()
+    }
+
     /// The authorities within their validity.
     pub(crate) fn anchors_at(&self, now: UnixTime) -> impl Iterator<Item = &TrustAnchor<'static>> {
         let valid = move |anchor: &&Anchor| anchor.not_before <= now && now <= anchor.not_after;

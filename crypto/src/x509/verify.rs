@@ -4,7 +4,7 @@
 //! The identity is that of certificate 0 and of no other. Certificates after it must be signing
 //! certificates, so that a second leaf, appended to a valid chain, is refused and not merely ignored.
 
-use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, aws_lc_rs as algorithm};
 use x509_parser::error::X509Error;
 use x509_parser::extensions::{ExtendedKeyUsage, GeneralName, ParsedExtension};
@@ -25,6 +25,9 @@ pub use error::VerifyError;
 pub const MAX_CHAIN_LENGTH: usize = 4;
 /// The largest certificate, in bytes.
 pub const MAX_CERTIFICATE_LENGTH: usize = 8192;
+
+/// The most extensions in a certificate. Ours have seven.
+pub const MAX_EXTENSIONS: usize = 32;
 
 /// Signature algorithms believed in certificates.
 pub(crate) static ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
@@ -129,8 +132,8 @@ pub fn verify(
         let authority_end = check_intermediate(der, index + 1, bundle.trust_domain())?;
         svid.not_after = svid.not_after.min(authority_end);
     }
-    let anchors: Vec<_> = bundle.anchors_at(now).cloned().collect();
-    check_path(leaf_der, intermediates, &anchors, now, expect.usage)?;
+    let root_end = check_path(leaf_der, intermediates, bundle, now, expect.usage)?;
+    svid.not_after = svid.not_after.min(root_end);
     check_expectations(&svid, expect)?;
     Ok(svid)
 }
@@ -156,6 +159,9 @@ fn parse<'a>(
         X509Certificate::from_der(der).map_err(|error| malformed(error.to_string()))?;
     if !rest.is_empty() {
         return Err(malformed("bytes after the certificate".to_owned()));
+    }
+    if certificate.extensions().len() > MAX_EXTENSIONS {
+        return Err(malformed("too many extensions".to_owned()));
     }
     // An extension that does not parse would look like one that is absent to the typed accessors.
     for extension in certificate.extensions() {
@@ -308,22 +314,27 @@ fn check_intermediate(
     Ok(unix_time(certificate.validity().not_after.timestamp()))
 }
 
+/// Builds the path; returns the end of the authority at its other end.
 fn check_path(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
-    anchors: &[TrustAnchor<'_>],
+    bundle: &TrustBundle,
     now: UnixTime,
     usage: Usage,
-) -> Result<(), VerifyError> {
+) -> Result<UnixTime, VerifyError> {
     let leaf = EndEntityCert::try_from(leaf).map_err(path_error)?;
     let usage = match usage {
         Usage::Client => KeyUsage::client_auth(),
         // The leaf has both or neither by now, so for either side one path tells.
         Usage::Server | Usage::Either => KeyUsage::server_auth(),
     };
-    leaf.verify_for_usage(ALGORITHMS, anchors, intermediates, now, usage, None, None)
+    let anchors: Vec<_> = bundle.anchors_at(now).cloned().collect();
+    let path = leaf
+        .verify_for_usage(ALGORITHMS, &anchors, intermediates, now, usage, None, None)
         .map_err(path_error)?;
-    Ok(())
+    bundle
+        .end_of(path.anchor())
+        .ok_or(VerifyError::UnknownIssuer)
 }
 
 #[expect(

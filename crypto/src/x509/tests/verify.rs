@@ -447,13 +447,14 @@ fn an_expired_authority_vouches_for_nothing() {
     let short = RootAuthority::generate(&pki.trust_domain, at(0), Duration::from_secs(60)).unwrap();
     let authorities = vec![short.certificate().clone()];
     let bundle = TrustBundle::new(pki.trust_domain.clone(), 1, authorities).unwrap();
-    let leaf = pki
+    let leaf = [pki
         .forger()
         .signed_by(short.certificate(), short.pkcs8())
-        .forge();
-    verify(std::slice::from_ref(&leaf), &bundle, at(60), &expect).unwrap();
+        .forge()];
+    let seen = verify(&leaf, &bundle, at(60), &expect).unwrap();
+    assert_eq!(seen.not_after, at(60), "no longer than the root either");
     assert_eq!(
-        verify(&[leaf], &bundle, at(61), &expect),
+        verify(&leaf, &bundle, at(61), &expect),
         Err(VerifyError::UnknownIssuer)
     );
 }
@@ -525,6 +526,22 @@ fn sizes_are_limited() {
         check(&pki, &chain),
         Err(VerifyError::ChainTooLong { length: 5 })
     );
+
+    let with_extensions = |count| {
+        forged(move |_, leaf| {
+            let extension = |number| Extension {
+                oid: vec![0x2a, 0x03, number],
+                critical: false,
+                value: sequence::<&[u8]>(&[]),
+            };
+            leaf.more = (0..count).map(extension).collect();
+        })
+    };
+    with_extensions(26).unwrap();
+    assert!(matches!(
+        with_extensions(27),
+        Err(VerifyError::Malformed { index: 0, .. })
+    ));
 
     let huge = CertificateDer::from(vec![0x30; 8193]);
     let error = VerifyError::CertificateTooLong { length: 8193 };
