@@ -37,7 +37,8 @@ impl Default for Marks {
 /// What all programs of the node share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Globals {
-    /// Interface of each slot, 0 = absent (yet).
+    /// Interface of each slot, 0 = absent (yet). If all are, [`DataPlane::open`] keeps those that
+    /// the pinned maps know.
     pub slot_ifindex: [u32; signet_abi::SLOTS],
     /// The hold TAP, 0 = absent (yet).
     pub hold_ifindex: u32,
@@ -122,8 +123,13 @@ impl DataPlane {
             links,
             ebpf,
         };
-        // Programs of this build must find their configuration before they see a packet.
-        plane.configure(globals)?;
+        // Programs of this build must find their configuration before they see a packet. Slots
+        // outlive their agent: while the new one doesn't know them, the old ones go on.
+        let mut globals = *globals;
+        if globals.slot_ifindex == [0; signet_abi::SLOTS] {
+            globals.slot_ifindex = plane.maps.config()?.slot_ifindex;
+        }
+        plane.configure(&globals)?;
         plane.links.update_all(&mut plane.ebpf)?;
         Ok(plane)
     }

@@ -1,0 +1,330 @@
+//! The data path: programs where they belong, and the core's rows in the maps.
+
+mod adopt;
+mod events;
+mod rows;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::Path,
+};
+
+use signet_abi::{self as abi, DropReason, Hook};
+use signet_agent_core::io::{EndpointIndex, EndpointRow, MapOp, PodRange, SendKey, SendRow};
+use signet_loader::{Globals, LoaderError, probe};
+
+pub(crate) use events::Events;
+
+use crate::host::Devices;
+
+/// A slot of the engine.
+pub(crate) struct SlotDevice {
+    pub(crate) slot: u8,
+    pub(crate) ifindex: u32,
+    pub(crate) name: String,
+}
+
+/// What the programs count.
+pub(crate) struct Counts {
+    pub(crate) drops: Vec<(DropReason, u64)>,
+    /// Packets and bytes.
+    pub(crate) passed: Vec<(Hook, u64, u64)>,
+}
+
+/// Labels in force.
+pub(crate) struct Labels {
+    pub(crate) granted: usize,
+    pub(crate) held: usize,
+}
+
+/// The loaded programs with their maps.
+pub(crate) struct DataPlane {
+    plane: signet_loader::DataPlane,
+    globals: Globals,
+    kernel: String,
+    /// Interface and addresses of each endpoint that is attached.
+    attached: BTreeMap<u16, (u32, Vec<IpAddr>)>,
+    /// Counted here, since counting a map means reading all of it.
+    granted: BTreeSet<u64>,
+    held: BTreeSet<SendKey>,
+}
+
+impl DataPlane {
+    /// Loads the programs, or takes over those that a previous agent left, and attaches them to the
+    /// node's own devices.
+    ///
+    /// # Errors
+    /// One line that names what is missing and what to do.
+    pub(crate) fn open(root: &Path, devices: &Devices) -> Result<Self, String> {
+        let kernel = probe().map_err(said)?.release;
+        let globals = Globals {
+            hold_ifindex: devices.hold.index,
+            signet0_ifindex: devices.signet0.index,
+            ..Globals::default()
+        };
+        let mut plane = signet_loader::DataPlane::open(root, &globals).map_err(said)?;
+        // The guard first: nothing leaves in the clear while the rest comes up.
+        plane.attach_guard(devices.underlay.index).map_err(said)?;
+        plane.attach_hold(devices.hold.index).map_err(said)?;
+        plane
+            .attach_tunnel(devices.signet0.index, &[])
+            .map_err(said)?;
+        Ok(Self {
+            plane,
+            globals,
+            kernel,
+            attached: BTreeMap::new(),
+            granted: BTreeSet::new(),
+            held: BTreeSet::new(),
+        })
+    }
+
+    /// One line for people.
+    pub(crate) fn describe(&self) -> String {
+        format!("{} programs on Linux {}", Hook::ALL.len(), self.kernel)
+    }
+
+    /// The event ring; once.
+    ///
+    /// # Errors
+    /// If it cannot be watched.
+    pub(crate) fn events(&mut self) -> Result<Events, String> {
+        let ring = self
+            .plane
+            .take_events()
+            .ok_or("the event ring is being read already")?;
+        Events::new(ring)
+    }
+
+    /// Attaches to the engine's slots and sends into them from now on.
+    ///
+    /// # Errors
+    /// One line that names the device.
+    pub(crate) fn set_slots(&mut self, slots: &[SlotDevice]) -> Result<(), String> {
+        let indexes: Vec<_> = slots.iter().map(|slot| slot.ifindex).collect();
+        self.plane
+            .attach_tunnel(self.globals.signet0_ifindex, &indexes)
+            .map_err(said)?;
+        for slot in slots {
+            let place = self
+                .globals
+                .slot_ifindex
+                .get_mut(usize::from(slot.slot))
+                .ok_or_else(|| format!("device {} is of a slot {}", slot.name, slot.slot))?;
+            *place = slot.ifindex;
+        }
+        self.plane.configure(&self.globals).map_err(said)?;
+        for old in self.plane.attachments().map_err(said)? {
+            if old.hook == Hook::FromTunnel && !indexes.contains(&old.ifindex) {
+                self.plane.detach(old).map_err(said)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one map operation.
+    ///
+    /// # Errors
+    /// The kernel's refusal, one line.
+    pub(crate) fn apply(&mut self, op: &MapOp) -> Result<(), String> {
+        let maps = &mut self.plane.maps;
+        match op {
+            MapOp::SetEndpoint(row) => return self.set_endpoint(row).map_err(said),
+            MapOp::RemoveEndpoint {
+                index,
+                ifindex,
+                addresses,
+            } => {
+                return self
+                    .remove_endpoint(*index, *ifindex, addresses)
+                    .map_err(said);
+            }
+            MapOp::SetSend(key, row) => {
+                match row {
+                    SendRow::Paired { .. } => self.held.insert(*key),
+                    SendRow::Refused { .. } => self.held.remove(key),
+                };
+                maps.send_rows
+                    .upsert(&rows::send_key(key), &rows::send_row(row))
+            }
+            MapOp::RemoveSend(key) => {
+                self.held.remove(key);
+                maps.send_rows.remove(&rows::send_key(key)).map(drop)
+            }
+            MapOp::SetRecv(label, row) => {
+                self.granted.insert(label.value());
+                let key = abi::RecvKey {
+                    label: label.value(),
+                };
+                maps.recv_rows.upsert(&key, &rows::recv_row(row))
+            }
+            MapOp::RemoveRecv(label) => {
+                self.granted.remove(&label.value());
+                maps.recv_rows
+                    .remove(&abi::RecvKey {
+                        label: label.value(),
+                    })
+                    .map(drop)
+            }
+            MapOp::SetPeer(id, row) => maps.peers.upsert(&id.0, &rows::peer(row)),
+            MapOp::RemovePeer(id) => maps.peers.remove(&id.0).map(drop),
+            MapOp::SetPolicy(key, value) => maps
+                .policy
+                .upsert(rows::policy_key(key), &rows::policy_value(value)),
+            MapOp::RemovePolicy(key) => maps.policy.remove(rows::policy_key(key)).map(drop),
+            MapOp::SetCidr(net, class) => maps.cidr_classes.upsert(rows::prefix(net), &class.0),
+            MapOp::RemoveCidr(net) => maps.cidr_classes.remove(rows::prefix(net)).map(drop),
+            MapOp::SetPodRange(net, range) => {
+                let flags = match range {
+                    PodRange::Local => abi::pod_range_flags::LOCAL,
+                    PodRange::Remote => abi::pod_range_flags::REMOTE,
+                };
+                maps.pod_ranges.upsert(rows::prefix(net), &flags)
+            }
+            MapOp::RemovePodRange(net) => maps.pod_ranges.remove(rows::prefix(net)).map(drop),
+        }
+        .map_err(said)
+    }
+
+    /// Rows first, programs last: without its rows an interface drops everything.
+    fn set_endpoint(&mut self, row: &EndpointRow) -> Result<(), LoaderError> {
+        let index = u32::from(row.index.0);
+        let maps = &mut self.plane.maps;
+        let before = maps.endpoints.get(&index)?;
+        maps.endpoints.upsert(&index, &rows::endpoint(row))?;
+        for address in row.addresses.iter().take(abi::MAX_ADDRESSES) {
+            maps.local_addresses.upsert(&(*address).into(), &index)?;
+        }
+        maps.interfaces.upsert(&row.ifindex, &index)?;
+        if let Some(before) = before {
+            let before = rows::endpoint_back(&before);
+            let moved = before
+                .addresses
+                .iter()
+                .filter(|old| !row.addresses.contains(old));
+            self.forget_addresses(index, moved)?;
+            if before.ifindex != row.ifindex {
+                self.forget_interface(index, before.ifindex)?;
+            }
+        }
+        let known = self
+            .attached
+            .insert(row.index.0, (row.ifindex, row.addresses.clone()));
+        if known.is_some_and(|(ifindex, _)| ifindex == row.ifindex) {
+            return Ok(());
+        }
+        if let Err(error) = self.plane.attach_endpoint(row.index.0, row.ifindex) {
+            self.attached.remove(&row.index.0);
+            return Err(error);
+        }
+        // Programs that an endpoint before left on this interface, closed.
+        for old in self.plane.attachments()? {
+            if old.ifindex == row.ifindex && old.endpoint != row.index.0 && old.endpoint != 0 {
+                self.plane.detach(old)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The programs stay while the interface does: without rows they let nothing pass, and a pod
+    /// that is still running there must not become one that nobody looks at.
+    fn remove_endpoint(
+        &mut self,
+        index: EndpointIndex,
+        ifindex: u32,
+        addresses: &[IpAddr],
+    ) -> Result<(), LoaderError> {
+        let number = u32::from(index.0);
+        self.attached.remove(&index.0);
+        self.forget_interface(number, ifindex)?;
+        self.forget_addresses(number, addresses.iter())?;
+        self.plane.maps.endpoints.remove(&number)?;
+        if nix::net::if_::if_indextoname(ifindex).is_err() {
+            self.plane.detach_endpoint(index.0)?;
+        }
+        Ok(())
+    }
+
+    /// An interface is gone: so are its links, and now their pins.
+    ///
+    /// # Errors
+    /// One line.
+    pub(crate) fn interface_gone(&mut self, ifindex: u32) -> Result<(), String> {
+        for old in self.plane.attachments().map_err(said)? {
+            if old.ifindex == ifindex {
+                self.plane.detach(old).map_err(said)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Addresses may be another endpoint's by now.
+    fn forget_addresses<'a>(
+        &mut self,
+        index: u32,
+        addresses: impl Iterator<Item = &'a IpAddr>,
+    ) -> Result<(), LoaderError> {
+        let table = &mut self.plane.maps.local_addresses;
+        for address in addresses {
+            let key = (*address).into();
+            if table.get(&key)? == Some(index) {
+                table.remove(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_interface(&mut self, index: u32, ifindex: u32) -> Result<(), LoaderError> {
+        let table = &mut self.plane.maps.interfaces;
+        if table.get(&ifindex)? == Some(index) {
+            table.remove(&ifindex)?;
+        }
+        Ok(())
+    }
+
+    /// An address of an endpoint, of the family of `other`.
+    pub(crate) fn first_address(&self, endpoint: EndpointIndex, other: IpAddr) -> Option<IpAddr> {
+        let (_, addresses) = self.attached.get(&endpoint.0)?;
+        addresses
+            .iter()
+            .copied()
+            .find(|address| address.is_ipv4() == other.is_ipv4())
+    }
+
+    /// # Errors
+    /// The kernel's refusal, one line.
+    pub(crate) fn counts(&self) -> Result<Counts, String> {
+        let passed = self.plane.passed().map_err(said)?;
+        Ok(Counts {
+            drops: self.plane.drops().map_err(said)?,
+            passed: passed
+                .into_iter()
+                .map(|(hook, n)| (hook, n.packets, n.bytes))
+                .collect(),
+        })
+    }
+
+    pub(crate) fn labels(&self) -> Labels {
+        Labels {
+            granted: self.granted.len(),
+            held: self.held.len(),
+        }
+    }
+}
+
+/// Takes everything away that is pinned.
+///
+/// # Errors
+/// One line that names what could not be removed.
+pub(crate) fn clean_up(root: &Path) -> Result<Vec<String>, String> {
+    if !root.exists() {
+        return Ok(Vec::new());
+    }
+    signet_loader::DataPlane::remove(root).map_err(said)?;
+    Ok(vec![format!("programs and maps under {}", root.display())])
+}
+
+fn said(error: LoaderError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,227 @@
+//! One task owns the core and does what it says, in order.
+//!
+//! Map operations, held packets and files are done here and at once, so that their order is the
+//! core's; whatever waits for somebody else has a task of its own and answers by the inbox.
+
+mod answers;
+mod ask;
+mod endpoints;
+mod explain;
+mod inbox;
+mod outputs;
+mod take;
+mod tick;
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use signet_agent_core::{
+    Agent,
+    io::{ConnId, Input},
+    status::{IdentityStatus, TunnelStatus},
+};
+use signet_crypto::{random::SystemRandom, time::TimeSource};
+use signet_source::Snapshot;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::sleep_until,
+};
+
+pub(crate) use ask::{AddError, Ask, NewEndpoint};
+pub(crate) use inbox::{Inbox, Outbox, inbox};
+
+use crate::{
+    channel::{Channels, ConnectionHandle},
+    dataplane::DataPlane,
+    health::Health,
+    hold::HoldDevice,
+    host::Host,
+    identity::{IdentityService, WatchCommand},
+    metrics::Metrics,
+    names::Names,
+    observe::Observe,
+    sources::{Cluster, Reader},
+    state::{DataDir, EndpointStore},
+    tunnel::ToTunnel,
+};
+
+/// Counters are read from the kernel, and metrics brought up to date, this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Calls to the identity service at the same time.
+const CALLS: usize = 32;
+/// Messages taken in a row before timeouts are looked at.
+const BATCH: usize = 256;
+
+/// Names and addresses that never change in one run.
+pub(crate) struct Facts {
+    pub(crate) node_name: String,
+    pub(crate) node_uid: String,
+    pub(crate) node_spiffe_id: String,
+    pub(crate) boot_id: String,
+    pub(crate) mode: &'static str,
+    pub(crate) underlay_ip: IpAddr,
+    pub(crate) tunnel_socket: String,
+    pub(crate) started: Instant,
+}
+
+/// Everything the executor is made of.
+pub(crate) struct Parts {
+    pub(crate) facts: Facts,
+    pub(crate) agent: Agent,
+    pub(crate) time: TimeSource,
+    pub(crate) data: DataDir,
+    pub(crate) store: EndpointStore,
+    pub(crate) dataplane: DataPlane,
+    pub(crate) hold: HoldDevice,
+    pub(crate) host: Host,
+    pub(crate) service: IdentityService,
+    pub(crate) watch: mpsc::UnboundedSender<WatchCommand>,
+    pub(crate) tunnel: mpsc::UnboundedSender<ToTunnel>,
+    pub(crate) channels: Channels,
+    pub(crate) reader: Reader,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) cluster: Cluster,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+    pub(crate) inbox: Inbox,
+}
+
+/// The task's own state.
+pub(crate) struct Executor {
+    facts: Facts,
+    agent: Agent,
+    time: TimeSource,
+    random: SystemRandom,
+    data: DataDir,
+    store: EndpointStore,
+    dataplane: DataPlane,
+    hold: HoldDevice,
+    host: Host,
+    /// Slot devices as the engine told them.
+    slots: Vec<u32>,
+    service: IdentityService,
+    calls: Arc<Semaphore>,
+    watch: mpsc::UnboundedSender<WatchCommand>,
+    tunnel: mpsc::UnboundedSender<ToTunnel>,
+    channels: Channels,
+    connections: BTreeMap<ConnId, ConnectionHandle>,
+    reader: Reader,
+    snapshot: Arc<Snapshot>,
+    cluster: Cluster,
+    names: Names,
+    observe: Observe,
+    identity_status: IdentityStatus,
+    tunnel_status: TunnelStatus,
+    /// Set while an endpoint is being added: the first map operation of it that failed.
+    refusal: Option<String>,
+    metrics: Metrics,
+    health: Health,
+    inbox: Inbox,
+}
+
+impl Executor {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let identity_status = IdentityStatus {
+            address: parts.service.address.to_string(),
+            trust_domain: Some(parts.service.trust.load().trust_domain().to_string()),
+            bundle_sequence: parts.service.trust.load().sequence(),
+            ..IdentityStatus::default()
+        };
+        let tunnel_status = TunnelStatus {
+            backend: "userspace".to_owned(),
+            socket: parts.facts.tunnel_socket.clone(),
+            ..TunnelStatus::default()
+        };
+        let mut names = Names::new(&parts.facts.node_name);
+        names.learn_cluster(&parts.cluster);
+        Self {
+            facts: parts.facts,
+            agent: parts.agent,
+            time: parts.time,
+            random: SystemRandom,
+            data: parts.data,
+            store: parts.store,
+            dataplane: parts.dataplane,
+            hold: parts.hold,
+            host: parts.host,
+            slots: Vec::new(),
+            service: parts.service,
+            calls: Arc::new(Semaphore::new(CALLS)),
+            watch: parts.watch,
+            tunnel: parts.tunnel,
+            channels: parts.channels,
+            connections: BTreeMap::new(),
+            reader: parts.reader,
+            snapshot: parts.snapshot,
+            cluster: parts.cluster,
+            names,
+            observe: Observe::new(),
+            identity_status,
+            tunnel_status,
+            refusal: None,
+            metrics: parts.metrics,
+            health: parts.health,
+            inbox: parts.inbox,
+        }
+    }
+
+    /// Runs until `stop` ends, then lets the core say goodbye.
+    pub(crate) async fn run(mut self, mut outbox: Outbox, stop: impl Future<Output = ()>) {
+        self.start().await;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tokio::pin!(stop);
+        loop {
+            let due = self.due();
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = sleep_until(due.into()) => self.timeout().await,
+                Some(message) = outbox.control.recv() => {
+                    self.take(message).await;
+                    for _ in 0..BATCH {
+                        let Ok(message) = outbox.control.try_recv() else { break };
+                        self.take(message).await;
+                    }
+                }
+                Some(held) = outbox.held.recv() => self.take_held(held).await,
+                Some(event) = outbox.events.recv() => self.take_event(event).await,
+                _ = tick.tick() => {
+                    let lost = outbox.lost.events.swap(0, Ordering::Relaxed);
+                    self.metrics.events_lost.inc_by(lost);
+                    self.tick(outbox.lost.held.swap(0, Ordering::Relaxed)).await;
+                }
+            }
+        }
+        tracing::info!("agent stops; what is authenticated goes on without it");
+        self.feed(Input::Shutdown).await;
+        // The connections' tasks write what is queued.
+        self.connections.clear();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    /// When the core wants to be called.
+    fn due(&self) -> Instant {
+        let now = Instant::now();
+        match self.agent.poll_timeout() {
+            Some((at, _)) => now + at.saturating_sub(crate::clock::boot()),
+            // Messages wake it earlier.
+            None => now + Duration::from_secs(3600),
+        }
+    }
+
+    async fn timeout(&mut self) {
+        self.agent.handle_timeout(self.time.now(), &mut self.random);
+        self.drain().await;
+    }
+
+    /// Gives one input to the core and does what it says.
+    async fn feed(&mut self, input: Input) {
+        self.agent.handle(input, self.time.now(), &mut self.random);
+        self.drain().await;
+    }
+}
