@@ -100,6 +100,10 @@ fn parse<T: DeserializeOwned>(line: &str) -> Result<T> {
 fn explain(socket: &Path, error: &std::io::Error) -> anyhow::Error {
     let socket = socket.display();
     let which = "--socket or SIGNET_SOCKET chooses another";
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the kinds that have a hint of their own"
+    )]
     match error.kind() {
         ErrorKind::NotFound => anyhow!(
             "no agent at {socket}: is signet-agent running on this node? ({which}; in a lab: `signetctl lab exec NODE -- signetctl ...`)"

@@ -47,10 +47,10 @@ struct Cli {
     )]
     output: Format,
     /// Status socket of the agent to ask
-    #[arg(long, value_name = "PATH", default_value = agent::DEFAULT_SOCKET, global = true, env = "SIGNET_SOCKET")]
+    #[arg(long, value_name = "PATH", default_value = agent::DEFAULT_SOCKET, global = true, env = "SIGNET_SOCKET", hide_env_values = true)]
     socket: PathBuf,
     /// Admin socket of the identity service
-    #[arg(long, value_name = "PATH", default_value = identity::DEFAULT_ADMIN_SOCKET, global = true, env = "SIGNET_ADMIN_SOCKET")]
+    #[arg(long, value_name = "PATH", default_value = identity::DEFAULT_ADMIN_SOCKET, global = true, env = "SIGNET_ADMIN_SOCKET", hide_env_values = true)]
     admin_socket: PathBuf,
     #[command(subcommand)]
     command: Command,

@@ -11,7 +11,6 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Table,
-    /// A table with everything there is
     Wide,
     Json,
     Yaml,

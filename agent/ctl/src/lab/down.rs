@@ -37,13 +37,15 @@ pub(crate) fn run(options: &Down) -> Result<u8> {
     };
     let progress = Progress::new();
     for name in wanted {
-        let _lock = state::lock(&name)?;
+        let lock = state::lock(&name)?;
         if up::leftovers(&name).is_empty() {
             progress.say(format!("there is no lab {name:?}; nothing to do"));
+            lock.retire();
             continue;
         }
         progress.step(format!("removing lab {name:?}"));
         remove(&name)?;
+        lock.retire();
         progress.say(format!("lab {name:?} is gone"));
     }
     Ok(0)

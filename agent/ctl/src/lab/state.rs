@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -238,7 +239,18 @@ impl Pod {
 }
 
 /// Keeps two commands from changing one lab at the same time. Dropped: released.
-pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+pub(crate) struct Lock {
+    path: PathBuf,
+    #[expect(dead_code, reason = "held, not read")]
+    file: Flock<File>,
+}
+
+impl Lock {
+    /// Removes the lock's file too: the lab is gone.
+    pub(crate) fn retire(self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
 
 /// Takes the lab's lock.
 ///
@@ -248,13 +260,24 @@ pub(crate) fn lock(name: &str) -> Result<Lock> {
     names::check_lab_name(name)?;
     fs::create_dir_all(names::LABS).with_context(|| format!("create {}", names::LABS))?;
     let path = Path::new(names::LABS).join(format!("{name}.lock"));
-    let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Lock(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => {
-            bail!("another signetctl is changing lab {name:?} right now; try again when it is done")
+    loop {
+        let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                bail!(
+                    "another signetctl is changing lab {name:?} right now; try again when it is done"
+                )
+            }
+            Err((_, error)) => {
+                return Err(error).with_context(|| format!("lock {}", path.display()));
+            }
+        };
+        // Whoever held it before may have retired the file that was just locked.
+        let held = file.metadata().map(|meta| meta.ino()).ok();
+        if held.is_some() && held == fs::metadata(&path).map(|meta| meta.ino()).ok() {
+            return Ok(Lock { path, file });
         }
-        Err((_, error)) => Err(error).with_context(|| format!("lock {}", path.display())),
     }
 }
 

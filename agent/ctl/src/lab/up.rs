@@ -14,6 +14,7 @@ use super::down;
 use super::fabric;
 use super::interrupt;
 use super::manifests;
+use super::materialise::Materialised;
 use super::names;
 use super::process;
 use super::progress::Progress;
@@ -57,7 +58,7 @@ pub(crate) fn run(options: &Up, format: Format) -> Result<u8> {
 pub(crate) fn up(options: &Up, progress: &Progress) -> Result<Lab> {
     require_root()?;
     require_userspace(options.backend)?;
-    let _lock = state::lock(&options.name)?;
+    let lock = state::lock(&options.name)?;
     if !leftovers(&options.name).is_empty() {
         bail!(
             "lab {name:?} is there already; see it with `signetctl lab status --name {name}`, change it with `signetctl lab apply --name {name}`, remove it with `signetctl lab down --name {name}`",
@@ -65,8 +66,14 @@ pub(crate) fn up(options: &Up, progress: &Progress) -> Result<Lab> {
         );
     }
     interrupt::watch()?;
-    let (mut lab, objects) = draw(options)?;
-    let made = build(&mut lab, objects, progress);
+    let (mut lab, wanted) = match draw(options) {
+        Ok(drawn) => drawn,
+        Err(error) => {
+            lock.retire();
+            return Err(error);
+        }
+    };
+    let made = build(&mut lab, wanted, progress);
     let Err(error) = made else { return Ok(lab) };
     interrupt::clear();
     if options.keep_on_failure {
@@ -76,8 +83,9 @@ pub(crate) fn up(options: &Up, progress: &Progress) -> Result<Lab> {
         )));
     }
     progress.step("cleaning up");
-    if let Err(rest) = down::remove(&options.name) {
-        progress.say(format!("cleaning up: {rest:#}"));
+    match down::remove(&options.name) {
+        Ok(()) => lock.retire(),
+        Err(rest) => progress.say(format!("cleaning up: {rest:#}")),
     }
     Err(error.context(format!(
         "lab {:?} did not come up, and nothing of it is left",
@@ -85,7 +93,8 @@ pub(crate) fn up(options: &Up, progress: &Progress) -> Result<Lab> {
     )))
 }
 
-fn draw(options: &Up) -> Result<(Lab, Vec<manifests::Object>)> {
+/// Everything that can be found wrong before anything is made.
+fn draw(options: &Up) -> Result<(Lab, Materialised)> {
     let source = options.manifests.as_deref().map(absolute).transpose()?;
     let objects = source
         .as_deref()
@@ -104,20 +113,20 @@ fn draw(options: &Up) -> Result<(Lab, Vec<manifests::Object>)> {
         underlay,
         source: source.as_deref(),
     };
-    let lab = blueprint::draw(&wish, &objects)?;
+    let mut lab = blueprint::draw(&wish, &objects)?;
+    let wanted = apply::check(&mut lab, objects)?;
     for program in ["signet-identity", "signet-agent", "signet-tunnel"] {
         process::program(program)?;
     }
-    Ok((lab, objects))
+    Ok((lab, wanted))
 }
 
-fn build(lab: &mut Lab, objects: Vec<manifests::Object>, progress: &Progress) -> Result<()> {
-    let wanted = apply::check(lab, objects)?;
+fn build(lab: &mut Lab, wanted: Materialised, progress: &Progress) -> Result<()> {
     fs::create_dir_all(&lab.manifests_dir)
         .with_context(|| format!("create {}", lab.manifests_dir.display()))?;
     lab.save()?;
 
-    progress.step(format!("laying cables between {} nodes", lab.nodes.len()));
+    progress.step(format!("connecting {} nodes", lab.nodes.len()));
     fabric::build(lab)?;
     apply::write_cluster(lab, &wanted)?;
 

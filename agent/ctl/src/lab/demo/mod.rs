@@ -20,7 +20,7 @@ use self::stage::Stage;
 use super::down;
 use super::interrupt;
 use super::progress::Progress;
-use super::state::Backend;
+use super::state::{self, Backend};
 use super::up::{self, Up};
 
 /// Options of `lab demo`.
@@ -80,7 +80,10 @@ fn play(mut stage: Stage) -> Result<bool> {
 
 fn tear_down(name: &str) -> Result<()> {
     eprintln!("\nremoving the lab (KEEP=1 or --keep leaves it running)");
-    down::remove(name).context("remove the lab")
+    let lock = state::lock(name)?;
+    down::remove(name).context("remove the lab")?;
+    lock.retire();
+    Ok(())
 }
 
 fn invite(name: &str) -> Result<()> {

@@ -129,11 +129,9 @@ mod tests {
         report.note("d", "1 Gbit/s".into());
         assert!(report.good());
         assert_eq!(report.rows[1].value, "0 of 9");
-        for spoil in [Report::ratio as fn(&mut Report, &str, u64, u64)] {
-            let mut bad = Report::default();
-            spoil(&mut bad, "x", 2, 3);
-            assert!(!bad.good());
-        }
+        let mut short = Report::default();
+        short.ratio("x", 2, 3);
+        assert!(!short.good());
         report.zero("lost", 1, "");
         assert!(!report.good());
     }

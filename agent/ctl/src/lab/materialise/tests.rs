@@ -1,7 +1,10 @@
 use std::path::Path;
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::lab::blueprint::{self, Wish};
+use crate::lab::manifests;
 use crate::lab::state::{Backend, Family};
 
 fn lab(nodes: u8) -> Lab {

@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Traffic) -> Result<u8> {
     match &options.what {
         What::Echo { port } => udp::echo(*port),
         What::Send(options) => {
-            let report = Probe::open(options)?.run(|| super::interrupt::happened())?;
+            let report = Probe::open(options)?.run(super::interrupt::happened)?;
             println!("{}", serde_json::to_string(&report)?);
             Ok(u8::from(report.lost > 0 || report.received == 0))
         }

@@ -52,17 +52,22 @@ fn receive<'a>(
     socket.set_read_timeout(Some(patience.max(Duration::from_micros(1))))?;
     match socket.recv(buffer) {
         Ok(length) => Ok(Some(&buffer[..length])),
-        Err(error) => match error.kind() {
-            ErrorKind::WouldBlock
+        Err(error) if is_no_answer(error.kind()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_no_answer(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::WouldBlock
             | ErrorKind::TimedOut
             | ErrorKind::Interrupted
             | ErrorKind::ConnectionRefused
             | ErrorKind::HostUnreachable
             | ErrorKind::NetworkUnreachable
-            | ErrorKind::PermissionDenied => Ok(None),
-            _ => Err(error),
-        },
-    }
+            | ErrorKind::PermissionDenied
+    )
 }
 
 /// Sends every datagram back, until killed.
