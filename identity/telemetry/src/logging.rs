@@ -4,6 +4,9 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
+/// boringtun logs an ordinary silent peer as an error; the engine counts and reports itself.
+const DEFAULT_LEVELS: &str = "info,boringtun=off";
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -32,7 +35,7 @@ impl std::str::FromStr for LogFormat {
 ///
 /// A second call in one process changes nothing, so tests may call it freely.
 pub fn init_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("SIGNET_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("SIGNET_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LEVELS));
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = fmt()
         .with_env_filter(filter)
