@@ -79,11 +79,12 @@ impl ControlSocket {
         let before = umask(Mode::from_bits_truncate(0o177));
         let listener = UnixListener::bind(path);
         umask(before);
-        let listener = listener.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidInput => {
+        let listener = listener.map_err(|error| {
+            if error.kind() == io::ErrorKind::InvalidInput {
                 anyhow!("control socket path {shown} is longer than 107 bytes; choose another")
+            } else {
+                anyhow!("control socket {shown} cannot be made: {error}")
             }
-            _ => anyhow!("control socket {shown} cannot be made: {error}"),
         })?;
         Ok(Self {
             listener,

@@ -328,13 +328,16 @@ fn a_foreign_inner_source_is_dropped() {
     assert_eq!(b.inner_packets(), [datagram(1, &[1; 10])]);
     assert_eq!(b.dropped(DropReason::WgSourceNotAllowed), 1);
     let events = b.events.lock().unwrap();
-    let inner = events.iter().find_map(|event| match event {
-        Event::Dropped {
+    let inner = events.iter().find_map(|event| {
+        let Event::Dropped {
             reason: DropReason::WgSourceNotAllowed,
             inner,
             ..
-        } => *inner,
-        _ => None,
+        } = event
+        else {
+            return None;
+        };
+        *inner
     });
     assert_eq!(
         inner,

@@ -86,9 +86,9 @@ impl Tun {
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
             .open(DEVICE)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => TunError::NoDevice,
-                io::ErrorKind::PermissionDenied => TunError::NotPermitted(name.into()),
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENXIO | libc::ENODEV) => TunError::NoDevice,
+                Some(libc::EACCES | libc::EPERM) => TunError::NotPermitted(name.into()),
                 _ => other(name, "opening /dev/net/tun", error),
             })?;
         // An existing persistent TUN would be joined rather than refused.

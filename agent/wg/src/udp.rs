@@ -377,9 +377,9 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 }
 
 fn describe(address: SocketAddr, error: io::Error) -> UnderlayError {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => UnderlayError::InUse(address),
-        io::ErrorKind::AddrNotAvailable => UnderlayError::NotLocal(address),
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => UnderlayError::InUse(address),
+        Some(libc::EADDRNOTAVAIL) => UnderlayError::NotLocal(address),
         _ => UnderlayError::Other(address, error),
     }
 }
