@@ -10,7 +10,7 @@ use std::{
 use crate::{
     effects::Ctx,
     event::Event,
-    ids::{ClassId, EndpointIndex, Epoch, Label, PeerId},
+    ids::{ClassId, EndpointIndex, Epoch, IdentityId, Label, PeerId},
     rows::{EndpointRow, MapOp, RecvRow, SendKey, SendRow},
 };
 
@@ -53,7 +53,21 @@ impl Adoption {
         self.drop_recv(held, ctx);
     }
 
-    /// Rows of this endpoint go now; only this pair's if `remote` says its addresses.
+    /// Rows between this endpoint and the pod with these addresses go now.
+    pub(crate) fn withdraw_pair(
+        &mut self,
+        index: EndpointIndex,
+        identity: IdentityId,
+        addresses: &[IpAddr],
+        ctx: &mut Ctx<'_>,
+    ) {
+        let held = |row: &RecvRow| row.addresses.iter().any(|own| addresses.contains(own));
+        let send = |key: &SendKey| key.endpoint == index && addresses.contains(&key.destination);
+        self.drop_send(|key, _| send(key), ctx);
+        self.drop_recv(|row| row.identity == identity && held(row), ctx);
+    }
+
+    /// Rows of this endpoint go now.
     pub(crate) fn withdraw_endpoint(&mut self, index: EndpointIndex, ctx: &mut Ctx<'_>) {
         self.drop_send(|key, _| key.endpoint == index, ctx);
     }

@@ -20,7 +20,7 @@ use signet_crypto::{bundle::TrustBundle, random::Random, time::Now};
 
 use crate::{
     adopt::Adoption,
-    agent::{cluster::World, wants::Want},
+    agent::cluster::World,
     authn::{hold::Hold, label::Labels, pair::Pairs},
     directory::Directory,
     effects::{Counters, Ctx},
@@ -34,6 +34,8 @@ use crate::{
     policy_map::PolicyMap,
     rows::{MapOp, SendKey},
 };
+
+pub(crate) use wants::Want;
 
 /// One node's agent, without the world around it.
 ///

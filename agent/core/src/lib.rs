@@ -21,6 +21,9 @@ pub mod io;
 mod peer;
 mod policy_map;
 pub mod rows;
+#[cfg(any(test, feature = "test-util"))]
+pub mod sim;
+pub mod snapshot;
 pub mod status;
 pub mod wire;
 

@@ -21,6 +21,8 @@ pub enum Request {
     /// Answered by [`ObserveLine`]s: those remembered, then with `follow` all new ones until the
     /// client closes.
     Observe(ObserveFilter),
+    /// Answered by one [`Policies`].
+    Policies,
     /// Answered by one [`Explanation`].
     Explain(ExplainQuery),
     /// Answered by one [`AuditPeers`].
@@ -469,6 +471,36 @@ pub struct Party {
     pub node: Option<String>,
     /// Class of what is not a known pod: `World`, `Host`, `RemoteNode` ...
     pub class: Option<String>,
+}
+
+/// The policies this node enforces, and those it refuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policies {
+    /// Sorted by namespace and name.
+    pub policies: Vec<PolicyInfo>,
+    /// Objects that are refused; what they said before stays in force.
+    pub problems: Vec<PolicyProblem>,
+}
+
+/// One policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyInfo {
+    /// `AuthenticatedPolicy` or `NetworkPolicy`.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// `enforce` or `dry run`.
+    pub enforcement: String,
+    /// Rules for ingress.
+    pub ingress_rules: u64,
+    /// Rules for egress.
+    pub egress_rules: u64,
+    /// Pods that it selects, on any node, `namespace/name`, sorted.
+    pub selects: Vec<String>,
+    /// Those of them that run on this node.
+    pub selects_here: Vec<String>,
 }
 
 /// Which flow to explain.

@@ -39,11 +39,13 @@ impl Agent {
         };
         let entry = entry.clone();
         let Some(known) = &endpoint.known else { return };
+        let (index, identity) = (endpoint.index, known.identity);
         if !self.admits(&known.facts, &entry.pod) {
             let reason = self.denial(key);
             for answer in self.take_answers(key) {
                 self.refuse_answer(&node, answer, pb::Refusal::Policy, ctx);
             }
+            self.adoption.withdraw_pair(index, identity, &entry.pod.addresses, ctx);
             self.refuse_pair(key, reason, "no rule admits the pair in either direction", ctx);
             self.close_pair(key, PairEnd::Policy, true, ctx);
             return;

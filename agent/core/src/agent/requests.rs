@@ -8,7 +8,7 @@ use crate::{
     authn::{label::PairKey, pair::Answer, proof::ProofError},
     directory::Resolution,
     effects::Ctx,
-    event::Event,
+    event::{Event, PairEnd},
     facts::Entry,
     ids::{ConnId, NodeUid, PodUid},
     io::LookupKey,
@@ -282,14 +282,23 @@ impl Agent {
             Refusal::NotProven | Refusal::NoSlot | Refusal::Busy => true,
             // The peer's directory may be behind; ours is where its pods are placed by now.
             Refusal::UnknownSource | Refusal::NoSvid | Refusal::Internal => true,
+            // A pod that is just being started.
+            Refusal::UnknownDestination => true,
             Refusal::None
-            | Refusal::UnknownDestination
             | Refusal::NotPlaced
             | Refusal::Proof
             | Refusal::Policy => false,
         };
         let Some(pair) = self.pairs.of_mut(key) else { return };
         let node = pair.node.clone();
+        if pair.has_rows() && refusal == Refusal::UnknownDestination {
+            // What the rows are for is no more; who has its address now is to be asked again.
+            let addresses = pair.addresses.clone();
+            return addresses.iter().for_each(|address| self.on_stale(&node, *address, ctx));
+        }
+        if pair.has_rows() && refusal == Refusal::Policy {
+            return self.close_pair(key, PairEnd::Revoked, false, ctx);
+        }
         pair.failures += 1;
         let failures = pair.failures;
         if refusal == Refusal::NotProven

@@ -40,6 +40,7 @@ impl Agent {
             earliest.add(channel.map(|channel| channel.timeout(timers.dead)), Reason::Channel);
             if let Dial::Waiting { at, .. } = peer.dial
                 && peer.channel.is_none()
+                && peer.greetings.is_empty()
             {
                 earliest.add(Some(at), Reason::Dial);
             }

@@ -23,8 +23,8 @@ pub(crate) enum Want {
     Resolving,
     /// Its pair is being opened.
     Pairing(PodUid),
-    /// A row refuses it.
-    Refused { until: Duration, reason: DropReason },
+    /// It is refused: by a row, unless a row of a previous instance still lets it pass (`row`).
+    Refused { until: Duration, reason: DropReason, row: bool },
 }
 
 impl Want {
@@ -58,7 +58,7 @@ impl Agent {
             return;
         }
         match self.wants.get(&key) {
-            Some(Want::Refused { until, reason }) if *until > ctx.boot() => {
+            Some(Want::Refused { until, reason, .. }) if *until > ctx.boot() => {
                 return drop(*reason, ctx);
             }
             Some(Want::Resolving | Want::Pairing(_) | Want::Refused { .. }) => {}
@@ -166,9 +166,13 @@ impl Agent {
         ctx: &mut Ctx<'_>,
     ) {
         let until = ctx.boot() + ctx.jitter(self.config.timers.refused);
-        self.wants.insert(key, Want::Refused { until, reason });
-        self.adoption.replaced(&key);
-        ctx.bpf(MapOp::SetSend(key, SendRow::Refused { reason, not_after: until }));
+        // A row of a previous instance runs on: that its pair could not be proven again yet is no
+        // reason to end it early. What is a reason has removed it before this.
+        let row = !self.adoption.send.contains_key(&key);
+        self.wants.insert(key, Want::Refused { until, reason, row });
+        if row {
+            ctx.bpf(MapOp::SetSend(key, SendRow::Refused { reason, not_after: until }));
+        }
         self.hold.discard(key, reason, ctx);
         ctx.counters.pairs_refused += 1;
         if let Some(endpoint) = self.endpoints.at(key.endpoint, key.generation) {
@@ -203,13 +207,22 @@ impl Agent {
 
     /// Forgets refusals, so that the next packet asks again.
     pub(super) fn flush_refusals(&mut self, of: impl Fn(&SendKey) -> bool, ctx: &mut Ctx<'_>) {
+        let mut again = Vec::new();
         self.wants.retain(|key, want| {
-            let flush = matches!(want, Want::Refused { .. }) && of(key);
-            if flush {
-                ctx.bpf(MapOp::RemoveSend(*key));
+            let Want::Refused { row, .. } = want else { return true };
+            if !of(key) {
+                return true;
             }
-            !flush
+            if *row {
+                ctx.bpf(MapOp::RemoveSend(*key));
+            } else if self.adoption.send.contains_key(key) {
+                again.push(*key);
+            }
+            false
         });
+        for key in again {
+            self.want(key, ctx);
+        }
     }
 
     /// Forgets wanted destinations; refusal rows go with them.

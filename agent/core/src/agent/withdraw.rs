@@ -114,6 +114,11 @@ impl Agent {
     /// A peer says that an address is no longer who we think: ask again, hold until then.
     pub(super) fn on_stale_told(&mut self, node: &NodeUid, address: IpAddr, ctx: &mut Ctx<'_>) {
         ctx.counters.stale_received += 1;
+        self.on_stale(node, address, ctx);
+    }
+
+    /// The pod that we think has this address is no more on that node.
+    pub(super) fn on_stale(&mut self, node: &NodeUid, address: IpAddr, ctx: &mut Ctx<'_>) {
         let Some(entry) = self.directory.at(address) else { return };
         if entry.node.uid != *node {
             return;

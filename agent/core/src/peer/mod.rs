@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use crate::{
     effects::Bucket,
     facts::NodeFacts,
-    ids::{ConnId, Epoch, NodeUid, PeerId, PodUid, Slot},
+    ids::{ConnId, Epoch, PeerId, PodUid, Slot},
     rows::PeerRow,
 };
 use channel::{Channel, Greeting};

@@ -1,0 +1,120 @@
+use super::*;
+
+#[test]
+fn an_agent_killed_leaves_its_pairs_flowing_and_takes_them_over() {
+    let mut two = Two::open(20);
+    two.world.kill(two.a);
+    for _ in 0..50 {
+        two.world.run(Duration::from_millis(100));
+        assert!(two.flows(), "nobody is there, and everything flows");
+    }
+    two.world.start(two.a);
+    for _ in 0..300 {
+        two.world.run(Duration::from_millis(20));
+        assert!(two.flows(), "taken over without a gap");
+    }
+    let agent = two.world.nodes[two.a].agent.as_ref().unwrap();
+    assert_eq!(agent.pairs(two.world.now(two.a)).len(), 1);
+    assert_eq!(agent.summary().pairs.adopted, 0, "proven again at once");
+    for _ in 0..150 {
+        two.world.run(SECOND);
+        assert!(two.flows());
+    }
+    let maps = &two.world.nodes[two.a].maps;
+    assert_eq!((maps.recv.len(), maps.peers.len()), (1, 1), "nothing old is left");
+    assert_eq!(two.world.nodes[two.b].maps.recv.len(), 1);
+}
+
+#[test]
+fn both_agents_killed_at_once() {
+    let mut two = Two::open(21);
+    two.world.kill(two.a);
+    two.world.kill(two.b);
+    assert!(two.flows());
+    two.world.start(two.b);
+    two.world.start(two.a);
+    for _ in 0..200 {
+        two.world.run(Duration::from_millis(20));
+        assert!(two.flows());
+    }
+    for _ in 0..130 {
+        two.world.run(SECOND);
+        assert!(two.flows());
+    }
+    assert_eq!(two.world.nodes[two.a].maps.recv.len(), 1);
+}
+
+#[test]
+fn many_kills_lose_nothing() {
+    for seed in 0..4 {
+        let mut two = Two::open(100 + seed);
+        for round in 0..12 {
+            let node = if (seed + round) % 3 == 0 { two.b } else { two.a };
+            two.world.restart(node);
+            for _ in 0..(20 + 17 * (round % 4)) {
+                two.world.run(Duration::from_millis(50));
+                assert!(two.flows(), "seed {seed} round {round}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_nobody_confirms_are_gone_after_the_time_for_adoption() {
+    let mut two = Two::open(22);
+    two.world.kill(two.b);
+    two.world.cut(two.a, two.b, true);
+    two.world.restart(two.a);
+    two.world.run(SECOND * 119);
+    assert!(two.world.nodes[two.a].maps.send.values().any(|row| row.slot().is_some()));
+    two.world.run(SECOND * 2);
+    let maps = &two.world.nodes[two.a].maps;
+    assert!(maps.recv.is_empty());
+    assert!(!maps.send.values().any(|row| row.slot().is_some()));
+}
+
+#[test]
+fn what_was_deleted_meanwhile_is_withdrawn_at_the_start() {
+    let mut two = Two::open(23);
+    two.world.kill(two.a);
+    let y = two.y.uid.clone();
+    two.world.remove_pod(&y);
+    two.world.start(two.a);
+    two.world.run(SECOND);
+    assert!(!two.world.nodes[two.a].maps.send.values().any(|row| row.slot().is_some()));
+}
+
+#[test]
+fn a_peer_that_boots_again_loses_everything_at_once() {
+    let mut two = Two::open(24);
+    two.world.reboot(two.b);
+    two.world.run(SECOND * 20);
+    let closed = two.world.nodes[two.a].audit.iter().any(|record| {
+        record.what == crate::event::AuditKind::Closed(crate::event::PairEnd::PeerBooted)
+    });
+    assert!(closed, "{:?}", two.world.nodes[two.a].audit);
+    assert!(two.forth() && two.back());
+}
+
+#[test]
+fn an_engine_that_loses_its_keys_gets_new_ones() {
+    let mut two = Two::open(25);
+    two.world.crash_engine(two.a);
+    assert!(!two.flows(), "nothing flows without keys");
+    two.world.run(SECOND * 10);
+    assert!(two.forth() && two.back());
+}
+
+#[test]
+fn a_lost_control_connection_alone_changes_nothing() {
+    let mut two = Two::open(26);
+    let welcome = two.world.nodes[two.a].engine.welcome();
+    two.world.input(two.a, crate::Input::Tunnel(crate::io::TunnelEvent::Gone));
+    two.world.run(SECOND);
+    assert!(two.flows());
+    two.world.input(two.a, crate::Input::Tunnel(welcome));
+    two.world.run(SECOND);
+    assert!(two.flows());
+    let z = two.world.add_pod(two.b, "shop", "other");
+    assert!(two.world.passes(&two.x.uid, z.address));
+}
