@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use signet_agent_core::status::{ExplainQuery, ExplainedDirection, Explanation, Party, Request};
+use signet_agent_core::status::{
+    ExplainQuery, ExplainedDirection, Explanation, Party, Policies, Request,
+};
 
 use crate::agent::Agent;
 use crate::output::{self, Format, Paint};
@@ -18,6 +20,8 @@ pub(crate) struct Options {
 
 #[derive(Subcommand, Debug)]
 enum What {
+    /// What is in force, and whom it concerns
+    List,
     /// Whether a flow may pass, and which rule decides
     Explain {
         /// A pod (NAMESPACE/NAME) or an address
@@ -32,9 +36,10 @@ enum What {
     },
 }
 
-/// Explains; 1 if the flow would be stopped.
+/// Lists, 1 if an object is refused; or explains, 1 if the flow would be stopped.
 pub(crate) fn run(agent: &Agent, options: Options, format: Format) -> Result<u8> {
     match options.what {
+        What::List => list(agent, format),
         What::Explain {
             from,
             to,
@@ -56,6 +61,62 @@ pub(crate) fn run(agent: &Agent, options: Options, format: Format) -> Result<u8>
             Ok(u8::from(!answer.allowed))
         }
     }
+}
+
+fn list(agent: &Agent, format: Format) -> Result<u8> {
+    let policies: Policies = agent.ask(&Request::Policies)?;
+    match format {
+        Format::Json | Format::Yaml => output::data(format, &policies)?,
+        Format::Table | Format::Wide => {
+            if policies.policies.is_empty() {
+                eprintln!(
+                    "no policies: pods of the mesh may all talk with one another, authenticated; the world may not"
+                );
+            } else {
+                output::print_text(&table(&policies, format == Format::Wide))?;
+            }
+            for problem in &policies.problems {
+                eprintln!("refused: {}: {}", problem.object, problem.message);
+            }
+        }
+    }
+    Ok(u8::from(!policies.problems.is_empty()))
+}
+
+fn table(policies: &Policies, wide: bool) -> String {
+    let rows = policies.policies.iter().map(|policy| {
+        let shown = if wide {
+            &policy.selects
+        } else {
+            &policy.selects_here
+        };
+        vec![
+            format!("{}/{}", policy.namespace, policy.name),
+            policy.kind.clone(),
+            policy.enforcement.clone(),
+            policy.ingress_rules.to_string(),
+            policy.egress_rules.to_string(),
+            policy.selects.len().to_string(),
+            if shown.is_empty() {
+                "-".to_owned()
+            } else {
+                shown.join(",")
+            },
+        ]
+    });
+    let last = if wide { "SELECTS" } else { "ON THIS NODE" };
+    output::table(
+        &[
+            "POLICY",
+            "KIND",
+            "ENFORCEMENT",
+            "INGRESS",
+            "EGRESS",
+            "PODS",
+            last,
+        ],
+        rows.collect(),
+    )
 }
 
 fn render(query: &ExplainQuery, answer: &Explanation, paint: Paint) -> String {
@@ -142,6 +203,38 @@ mod tests {
         for bad in ["3306", "x/tcp", "70000/tcp", "1/", "", "/tcp"] {
             flow(bad).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_policy_says_whom_it_concerns() {
+        let policies: Policies = serde_json::from_value(serde_json::json!({
+            "policies": [{"kind": "NetworkPolicy", "namespace": "shop", "name": "db", "enforcement": "enforce",
+                "ingress_rules": 2, "egress_rules": 0, "selects": ["shop/a", "shop/b"], "selects_here": ["shop/b"]}],
+            "problems": [],
+        }))
+        .unwrap();
+        let words = |wide| -> Vec<String> {
+            let text = table(&policies, wide);
+            text.lines()
+                .nth(1)
+                .unwrap()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect()
+        };
+        assert_eq!(
+            words(false),
+            [
+                "shop/db",
+                "NetworkPolicy",
+                "enforce",
+                "2",
+                "0",
+                "2",
+                "shop/b"
+            ]
+        );
+        assert_eq!(words(true).last().unwrap(), "shop/a,shop/b");
     }
 
     #[test]

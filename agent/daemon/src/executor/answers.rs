@@ -25,6 +25,7 @@ impl Executor {
             Ask::Endpoints(to) => drop(to.send(self.endpoints())),
             Ask::AuditPeers(to) => drop(to.send(self.audit_peers())),
             Ask::Observe(to) => drop(to.send(self.observe.subscribe())),
+            Ask::Policies(to) => drop(to.send(self.policies())),
             Ask::Explain(query, to) => drop(to.send(self.explain(&query))),
             Ask::AddEndpoint(new, to) => drop(to.send(self.add_endpoint(new).await)),
             Ask::RemoveEndpoint(pod, to) => {

@@ -1,7 +1,7 @@
 //! Questions of the status socket to the executor.
 
 use signet_agent_core::status::{
-    AuditPeers, Endpoint, Endpoints, ExplainQuery, Explanation, FlowEvent, Peers, Status,
+    AuditPeers, Endpoint, Endpoints, ExplainQuery, Explanation, FlowEvent, Peers, Policies, Status,
 };
 use tokio::sync::{broadcast, oneshot};
 
@@ -15,6 +15,7 @@ pub(crate) enum Ask {
     Endpoints(oneshot::Sender<Endpoints>),
     AuditPeers(oneshot::Sender<AuditPeers>),
     Observe(oneshot::Sender<(Vec<FlowEvent>, broadcast::Receiver<FlowEvent>)>),
+    Policies(oneshot::Sender<Policies>),
     Explain(ExplainQuery, oneshot::Sender<Result<Explanation, String>>),
     AddEndpoint(NewEndpoint, oneshot::Sender<Result<Endpoint, AddError>>),
     /// Whether there was one.

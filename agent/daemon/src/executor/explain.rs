@@ -89,7 +89,7 @@ impl Executor {
         }
     }
 
-    fn pod_facts(&self, pod: &Pod) -> Result<PeerFacts, String> {
+    pub(super) fn pod_facts(&self, pod: &Pod) -> Result<PeerFacts, String> {
         let trust = self.service.trust.load();
         let id = SpiffeId::workload(trust.trust_domain(), &pod.namespace, &pod.service_account)
             .map_err(|error| error.to_string())?;

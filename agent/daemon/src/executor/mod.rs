@@ -9,6 +9,7 @@ mod endpoints;
 mod explain;
 mod inbox;
 mod outputs;
+mod policies;
 mod take;
 mod tick;
 

@@ -53,6 +53,10 @@ impl Client {
                 Err(error) => self.fail(error).await,
             },
             Request::Observe(filter) => self.observe(&filter, agent).await,
+            Request::Policies => match ask(agent, Ask::Policies).await {
+                Ok(policies) => self.line(&policies).await,
+                Err(error) => self.fail(error).await,
+            },
             Request::Explain(query) => {
                 match ask(agent, |answer| Ask::Explain(query, answer)).await {
                     Ok(Ok(explanation)) => self.line(&explanation).await,
