@@ -106,3 +106,13 @@ fn x509_svid_4_3_a_signing_certificate_may_sign_certificates() {
         "{error}"
     );
 }
+
+#[test]
+fn x509_svid_4_1_a_signing_certificate_says_ca() {
+    let pki = Pki::new("td.test");
+    let mut forger = pki.forger();
+    forger.as_authority("spiffe://td.test", None).authority = None;
+    let error = refused(&pki, vec![forger.forge()]);
+    let reason = "basic constraints do not say CA";
+    assert_eq!(error, BundleError::NotAnAuthority { index: 0, reason });
+}

@@ -122,6 +122,7 @@ impl Pki {
             names_critical: true,
             subject: empty_name(),
             authority: None,
+            raw_constraints: None,
             key_usage: Some((true, KEY_USAGE_DIGITAL_SIGNATURE)),
             extended: Some(vec![SERVER_AUTH, CLIENT_AUTH]),
             purpose: Some(purpose_extension(Purpose::AgentPlane)),
@@ -146,6 +147,8 @@ pub(crate) struct Forger {
     pub(crate) subject: Vec<u8>,
     /// Of basic constraints with CA set.
     pub(crate) authority: Option<Option<u8>>,
+    /// Basic constraints as they are to stand there.
+    pub(crate) raw_constraints: Option<Vec<u8>>,
     pub(crate) key_usage: Option<(bool, u8)>,
     pub(crate) extended: Option<Vec<&'static [u8]>>,
     pub(crate) purpose: Option<Extension>,
@@ -187,10 +190,12 @@ impl Forger {
             .cloned()
             .chain(self.uris.iter().map(|uri| tlv(0x86, &[uri])))
             .collect();
-        let mut extensions = vec![Extension::basic_constraints(
-            self.authority.flatten(),
-            self.authority.is_some(),
-        )];
+        let mut constraints =
+            Extension::basic_constraints(self.authority.flatten(), self.authority.is_some());
+        if let Some(raw) = self.raw_constraints.take() {
+            constraints.value = raw;
+        }
+        let mut extensions = vec![constraints];
         extensions.extend(
             self.key_usage
                 .map(|(critical, bits)| Extension::key_usage(critical, bits)),

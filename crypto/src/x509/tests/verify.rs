@@ -254,18 +254,16 @@ fn x509_svid_5_1_rfc_5280_no_extension_twice() {
 
 #[test]
 fn x509_svid_5_1_extension_that_does_not_parse_is_not_taken_for_absent() {
-    let mut broken = Extension::basic_constraints(None, true);
-    broken.value = vec![0x30, 0x7f];
-    let pki = Pki::new("td.test");
-    let mut forger = pki.forger();
-    forger.extended = None;
-    let mut usage = Extension::extended_key_usage(&[]);
-    usage.value = broken.value;
-    forger.more.push(usage);
-    let error = check(&pki, &[forger.forge(), pki.issuing.certificate().clone()]);
+    const NOT_A_SEQUENCE: [u8; 3] = [0x02, 0x01, 0x05];
+    let error = refused(|_, leaf| leaf.raw_constraints = Some(NOT_A_SEQUENCE.to_vec()));
     assert!(
-        matches!(error, Err(VerifyError::Malformed { index: 0, .. })),
-        "{error:?}"
+        matches!(error, VerifyError::Malformed { index: 0, .. }),
+        "{error}"
+    );
+    let error = intermediate_refused(|_, ca| ca.raw_constraints = Some(NOT_A_SEQUENCE.to_vec()));
+    assert!(
+        matches!(error, VerifyError::Malformed { index: 1, .. }),
+        "{error}"
     );
 }
 
