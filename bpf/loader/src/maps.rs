@@ -4,8 +4,8 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData};
 use signet_abi::{
-    Addr, AddrPrefix, Config, CtEntry, CtKey, Endpoint, FlowKey, FragKey, FragPorts, Peer, Plain,
-    PolicyKey, PolicyValue, RecvKey, RecvRow, SendKey, SendRow,
+    Addr, AddrPrefix, Config, CtEntry, CtKey, Endpoint, EventLimit, EventLimitKey, FlowKey,
+    FragKey, FragPorts, Peer, Plain, PolicyKey, PolicyValue, RecvKey, RecvRow, SendKey, SendRow,
 };
 
 use crate::counters::Counters;
@@ -41,6 +41,8 @@ pub struct Maps {
     pub flows: Table<FlowKey, CtKey>,
     /// Ports of fragmented datagrams.
     pub fragments: Table<FragKey, FragPorts>,
+    /// When each pair last made an event.
+    pub event_limits: Table<EventLimitKey, EventLimit>,
     pub(crate) counters: Counters,
 }
 
@@ -61,6 +63,7 @@ impl Maps {
             conntrack: table(ebpf, "conntrack")?,
             flows: table(ebpf, "flows")?,
             fragments: table(ebpf, "fragments")?,
+            event_limits: table(ebpf, "event_limits")?,
             counters: Counters::take(ebpf)?,
         })
     }

@@ -5,6 +5,8 @@
 //! [`ProgTest`] has maps of its own. Devices without a link layer (`signet0`, the slots) also get
 //! packets **with** an Ethernet header here.
 
+pub mod frame;
+
 use aya::programs::{TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use signet_abi::{DropReason, Event, Hook};
@@ -23,8 +25,7 @@ pub struct Packet {
     pub mark: u32,
     /// Index of the endpoint that sent it, as `from_workload` set it.
     pub tc_index: u16,
-    /// Where it came into the node, 0 = made here. The kernel wants an existing interface or 0;
-    /// see [`Packet::new`].
+    /// Where it came into the node, 0 = made here; any number.
     pub ingress_ifindex: u32,
     /// Where the program runs; any number.
     pub ifindex: u32,
@@ -175,8 +176,9 @@ impl ProgTest {
         })
     }
 
-    /// Empties conntrack, flows and fragments: what earlier packets left behind.
+    /// Empties conntrack, flows, fragments and event limits: what earlier packets left behind.
     pub fn forget_flows(&mut self) -> Result<(), LoaderError> {
+        self.maps.event_limits.clear()?;
         self.maps.conntrack.clear()?;
         self.maps.flows.clear()?;
         self.maps.fragments.clear()

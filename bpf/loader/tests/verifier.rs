@@ -1,22 +1,35 @@
-//! The kernel takes the programs, with room to spare below the verifier's limits.
+//! The kernel takes the programs, with room to spare below the verifier's limit.
 
-use std::time::Instant;
-use aya::{EbpfLoader, VerifierLogLevel, programs::SchedClassifier};
+use aya::programs::SchedClassifier;
+use aya::{EbpfLoader, VerifierLogLevel};
+
+/// The kernel's limit is a million; growing past half of it deserves a look.
+const INSTRUCTIONS: u32 = 500_000;
 
 #[test]
-fn stats() {
-    let data = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../programs/obj/signet_test.bpf.o")).unwrap();
-    let t = Instant::now();
-    let mut b = EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(&data).unwrap();
-    println!("maps {:?}", t.elapsed());
-    let names: Vec<String> = b.programs().map(|(n, _)| n.to_string()).collect();
-    for n in names {
-        let p: &mut SchedClassifier = b.program_mut(&n).unwrap().try_into().unwrap();
-        let t = Instant::now();
-        p.load().unwrap();
-        println!("{n} {:?} insns {:?}", t.elapsed(), p.info().unwrap().verified_instruction_count());
+fn every_program_stays_well_below_the_verifiers_limit() {
+    if let Err(error) = signet_loader::probe() {
+        println!("SKIPPED: {error}");
+        return;
     }
-    let t = Instant::now();
-    drop(b);
-    println!("drop {:?}", t.elapsed());
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../programs/obj/signet_test.bpf.o"
+    );
+    let object = std::fs::read(path).unwrap();
+    let mut ebpf = EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .load(&object)
+        .unwrap();
+    for (name, program) in ebpf.programs_mut() {
+        let program: &mut SchedClassifier = program.try_into().unwrap();
+        program.load().unwrap();
+        let verified = program
+            .info()
+            .unwrap()
+            .verified_instruction_count()
+            .unwrap();
+        println!("{name}: {verified} instructions verified");
+        assert!(verified < INSTRUCTIONS, "{name}: {verified}");
+    }
 }

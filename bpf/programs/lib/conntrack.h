@@ -63,10 +63,13 @@ static __always_inline int ct_opening(const struct packet *p)
 	       (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
-/* A TCP segment that may belong to a connection we have no entry of. */
+/*
+ * A TCP segment that may belong to a connection we have no entry of. Not so the second of a
+ * handshake: whoever asked for it will ask again.
+ */
 static __always_inline int ct_midstream(const struct packet *p)
 {
-	return p->proto == IPPROTO_TCP && !ct_opening(p);
+	return p->proto == IPPROTO_TCP && !(p->tcp_flags & TCP_SYN);
 }
 
 static __always_inline __u64 ct_lifetime(const struct ct_key *key)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * What a hook is told by its surroundings. BPF_PROG_TEST_RUN cannot set tc_index, the hash or
- * the interface, and always puts an Ethernet header in front; the test build takes them from
- * skb->cb instead. Nothing else differs between the two objects.
+ * the interface, always puts an Ethernet header in front and takes no more than a page; the test
+ * build takes the former from skb->cb and has a lower limit of size. Nothing else differs between
+ * the two objects.
  */
 #pragma once
 
@@ -28,6 +29,7 @@ enum { CB_INDEX_IN, CB_INDEX_OUT, CB_HASH, CB_REDIRECT, CB_IFINDEX };
 	static __always_inline int name##_hook(struct __sk_buff *skb)
 #define hook_ifindex(skb) ((skb)->cb[CB_IFINDEX])
 #define hook_redirect(skb, ifindex) ((skb)->cb[CB_REDIRECT] = (ifindex), bpf_redirect(ifindex, 0))
+#define MAX_LENGTH 2000
 #define PINNED
 #define SCALE(entries) ((entries) / 64)
 #else
@@ -35,6 +37,8 @@ enum { CB_INDEX_IN, CB_INDEX_OUT, CB_HASH, CB_REDIRECT, CB_IFINDEX };
 #define HOOK(name) SEC("classifier") int name(struct __sk_buff *skb)
 #define hook_ifindex(skb) ((skb)->ifindex)
 #define hook_redirect(skb, ifindex) bpf_redirect(ifindex, 0)
+/* Of the length field of both families. */
+#define MAX_LENGTH 65535
 #define PINNED __uint(pinning, LIBBPF_PIN_BY_NAME);
 #define SCALE(entries) (entries)
 #endif

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "hook.h"
 #include "packet.h"
 
 /*
@@ -51,7 +52,7 @@ static __noinline int tag_add_v4(struct __sk_buff *skb, struct packet *p, __u64 
 	struct tagged_v4 h;
 	__u32 sum;
 
-	if (p->length + TAG_LEN_V4 > 65535)
+	if (p->length + TAG_LEN_V4 > MAX_LENGTH)
 		return DROP_PACKET_TOO_LARGE;
 	if (bpf_skb_load_bytes(skb, p->l3, &h.ip, sizeof(h.ip)))
 		return DROP_TAG_FAILED;
@@ -106,8 +107,8 @@ static __noinline int tag_add_v6(struct __sk_buff *skb, struct packet *p, __u64 
 {
 	struct tagged_v6 h = { .length = 1, .pad = { 1, 4 } };
 
-	/* The limit is the length field's: 65535 bytes behind the header. */
-	if (p->length - sizeof(h.ip) + TAG_LEN_V6 > 65535)
+	/* The length field counts what is behind the header. */
+	if (p->length - sizeof(h.ip) + TAG_LEN_V6 > MAX_LENGTH)
 		return DROP_PACKET_TOO_LARGE;
 	if (bpf_skb_load_bytes(skb, p->l3, &h.ip, sizeof(h.ip)))
 		return DROP_TAG_FAILED;
