@@ -100,11 +100,22 @@ impl Adoption {
             ctx.bpf(MapOp::RemovePeer(peer));
         }
         for row in std::mem::take(&mut self.endpoints).into_values() {
-            let EndpointRow { index, ifindex, addresses, .. } = row;
-            ctx.bpf(MapOp::RemoveEndpoint { index, ifindex, addresses });
+            let EndpointRow {
+                index,
+                ifindex,
+                addresses,
+                ..
+            } = row;
+            ctx.bpf(MapOp::RemoveEndpoint {
+                index,
+                ifindex,
+                addresses,
+            });
         }
         ctx.event(Event::AdoptionEnded { send, recv });
-        Ended { classes: std::mem::take(&mut self.classes) }
+        Ended {
+            classes: std::mem::take(&mut self.classes),
+        }
     }
 
     fn drop_send(&mut self, gone: impl Fn(&SendKey, &SendRow) -> bool, ctx: &mut Ctx<'_>) {

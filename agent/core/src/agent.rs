@@ -1,10 +1,15 @@
 //! The agent: routes inputs to its machines and collects what they want done.
 
+mod answers;
 mod channels;
 mod cluster;
 mod endpoints;
+mod grants;
+mod greet;
+mod messages;
 mod pairs;
 mod requests;
+mod retire;
 mod slots;
 mod start;
 mod timeouts;
@@ -142,9 +147,19 @@ impl Agent {
         self.counters
     }
 
-    fn with(&mut self, now: Now, random: &mut dyn Random, act: impl FnOnce(&mut Self, &mut Ctx<'_>)) {
+    fn with(
+        &mut self,
+        now: Now,
+        random: &mut dyn Random,
+        act: impl FnOnce(&mut Self, &mut Ctx<'_>),
+    ) {
         let out = std::mem::take(&mut self.outputs);
-        let mut ctx = Ctx { now, random, out, counters: self.counters };
+        let mut ctx = Ctx {
+            now,
+            random,
+            out,
+            counters: self.counters,
+        };
         act(self, &mut ctx);
         self.outputs = ctx.out;
         self.counters = ctx.counters;
@@ -159,8 +174,19 @@ impl Agent {
             early @ Input::EndpointAdded { .. } if !self.adopted || self.cluster.is_none() => {
                 self.early.push(early);
             }
-            Input::EndpointAdded { pod, ifindex, ifname, mac, addresses } => {
-                let interface = crate::endpoint::Interface { ifindex, ifname, mac, addresses };
+            Input::EndpointAdded {
+                pod,
+                ifindex,
+                ifname,
+                mac,
+                addresses,
+            } => {
+                let interface = crate::endpoint::Interface {
+                    ifindex,
+                    ifname,
+                    mac,
+                    addresses,
+                };
                 self.on_endpoint_added(pod, interface, ctx);
             }
             Input::EndpointRemoved { pod } => self.on_endpoint_removed(&pod, ctx),
@@ -170,15 +196,28 @@ impl Agent {
             Input::NodeSvid { svid } => self.on_node_svid(svid, ctx),
             Input::NodeSvidFailed { error } => self.on_node_svid_failed(error, ctx),
             Input::Trust { bundle } => self.on_trust(bundle, ctx),
-            Input::Miss { endpoint, generation, destination, packet } => {
-                let key = SendKey { endpoint, generation, destination };
+            Input::Miss {
+                endpoint,
+                generation,
+                destination,
+                packet,
+            } => {
+                let key = SendKey {
+                    endpoint,
+                    generation,
+                    destination,
+                };
                 self.on_miss(key, packet, ctx);
             }
             Input::Stale { peer, destination } => self.on_stale_seen(peer, destination, ctx),
             Input::MapFailed { op, error } => self.on_map_failed(&op, error, ctx),
             Input::Directory(news) => self.on_directory(news, ctx),
             Input::ChannelConnected(connected) => self.on_connected(*connected, ctx),
-            Input::Frame { conn, kind, payload } => self.on_frame(conn, kind, &payload, ctx),
+            Input::Frame {
+                conn,
+                kind,
+                payload,
+            } => self.on_frame(conn, kind, &payload, ctx),
             Input::ChannelClosed { conn, reason } => self.on_closed(conn, reason, ctx),
             Input::DialFailed { node, error } => self.on_dial_failed(&node, error, ctx),
             Input::Tunnel(event) => self.on_tunnel(event, ctx),
@@ -187,7 +226,10 @@ impl Agent {
     }
 
     fn on_trust(&mut self, bundle: Arc<TrustBundle>, ctx: &mut Ctx<'_>) {
-        let older = self.trust.as_ref().is_some_and(|held| bundle.sequence() < held.sequence());
+        let older = self
+            .trust
+            .as_ref()
+            .is_some_and(|held| bundle.sequence() < held.sequence());
         if !older && bundle.trust_domain() == &self.config.trust_domain {
             self.trust = Some(bundle);
             self.try_start(ctx);

@@ -97,7 +97,10 @@ impl Directory {
             (None, LookupKey::Pod(pod)) => self.forget(pod, ctx).into_iter().collect(),
             (None, LookupKey::Address(address)) => {
                 let holder = self.by_address.get(address).cloned();
-                holder.and_then(|pod| self.forget(&pod, ctx)).into_iter().collect()
+                holder
+                    .and_then(|pod| self.forget(&pod, ctx))
+                    .into_iter()
+                    .collect()
             }
         }
     }
@@ -115,9 +118,13 @@ impl Directory {
             }
             None => 1,
         };
-        ctx.event(Event::LookupFailed { key: key.to_string(), error });
+        ctx.event(Event::LookupFailed {
+            key: key.to_string(),
+            error,
+        });
         let at = ctx.boot() + ctx.backoff(retry, failures);
-        self.questions.insert(key, Question::Repeat { at, failures });
+        self.questions
+            .insert(key, Question::Repeat { at, failures });
     }
 
     /// Takes an entry, from an answer or a push. An older one than is known changes nothing.
@@ -136,7 +143,11 @@ impl Directory {
         }
         // An address has one owner. Whoever held it before is no longer what its rows say.
         for address in &entry.pod.addresses {
-            if let Some(holder) = self.by_address.get(address).filter(|pod| **pod != entry.uid) {
+            if let Some(holder) = self
+                .by_address
+                .get(address)
+                .filter(|pod| **pod != entry.uid)
+            {
                 let holder = holder.clone();
                 changes.extend(self.forget(&holder, ctx));
             }
@@ -165,9 +176,14 @@ impl Directory {
 
     /// Everything on a node that no longer exists.
     pub(crate) fn forget_node(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) -> Vec<Change> {
-        let on_it = self.entries.values().filter(|entry| entry.node.uid == *node);
+        let on_it = self
+            .entries
+            .values()
+            .filter(|entry| entry.node.uid == *node);
         let pods: Vec<PodUid> = on_it.map(|entry| entry.uid.clone()).collect();
-        pods.iter().filter_map(|pod| self.forget(pod, ctx)).collect()
+        pods.iter()
+            .filter_map(|pod| self.forget(pod, ctx))
+            .collect()
     }
 
     /// The stream is up: subscribe again, and ask for what may have changed meanwhile.
@@ -193,10 +209,13 @@ impl Directory {
     }
 
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        let repeats = self.questions.values().filter_map(|question| match question {
-            Question::Asked { .. } => None,
-            Question::Repeat { at, .. } => Some(*at),
-        });
+        let repeats = self
+            .questions
+            .values()
+            .filter_map(|question| match question {
+                Question::Asked { .. } => None,
+                Question::Repeat { at, .. } => Some(*at),
+            });
         repeats.min()
     }
 
@@ -214,7 +233,8 @@ impl Directory {
         for (key, failures) in due {
             let known = matches!(&key, LookupKey::Pod(pod) if self.entries.contains_key(pod));
             if known || wanted.contains(&key) {
-                self.questions.insert(key.clone(), Question::Asked { failures });
+                self.questions
+                    .insert(key.clone(), Question::Asked { failures });
                 ctx.counters.lookups += 1;
                 ctx.push(Output::Lookup(key));
             } else {
@@ -236,7 +256,8 @@ impl Directory {
     }
 
     fn ask(&mut self, key: LookupKey, ctx: &mut Ctx<'_>) {
-        self.questions.insert(key.clone(), Question::Asked { failures: 0 });
+        self.questions
+            .insert(key.clone(), Question::Asked { failures: 0 });
         ctx.counters.lookups += 1;
         ctx.push(Output::Lookup(key));
     }

@@ -92,7 +92,11 @@ impl Ctx<'_> {
 
     pub(crate) fn send(&mut self, conn: ConnId, message: &Message) {
         let (kind, payload) = message.encode();
-        self.push(Output::SendFrame { conn, kind, payload });
+        self.push(Output::SendFrame {
+            conn,
+            kind,
+            payload,
+        });
     }
 
     pub(crate) fn boot(&self) -> Duration {
@@ -114,7 +118,9 @@ impl Ctx<'_> {
 
     /// The delay after `failures` failures in a row.
     pub(crate) fn backoff(&mut self, range: (Duration, Duration), failures: u32) -> Duration {
-        let doubled = range.0.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let doubled = range
+            .0
+            .saturating_mul(1 << failures.saturating_sub(1).min(16));
         self.jitter(doubled.min(range.1))
     }
 }
@@ -131,14 +137,24 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(burst: u32, rate: u32, now: Duration) -> Self {
-        Self { level: u64::from(burst) * 1000, burst, rate, at: now }
+        Self {
+            level: u64::from(burst) * 1000,
+            burst,
+            rate,
+            at: now,
+        }
     }
 
     pub(crate) fn take(&mut self, now: Duration) -> bool {
         let passed = now.saturating_sub(self.at).as_millis().min(1 << 32);
         self.at = self.at.max(now);
-        let gained = u64::try_from(passed).unwrap_or(u64::MAX).saturating_mul(u64::from(self.rate));
-        self.level = self.level.saturating_add(gained).min(u64::from(self.burst) * 1000);
+        let gained = u64::try_from(passed)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(u64::from(self.rate));
+        self.level = self
+            .level
+            .saturating_add(gained)
+            .min(u64::from(self.burst) * 1000);
         let enough = self.level >= 1000;
         if enough {
             self.level -= 1000;

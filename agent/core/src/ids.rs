@@ -100,7 +100,11 @@ impl Epoch {
     /// The slot of the engine that holds the keys of this epoch.
     #[must_use]
     pub fn slot(self) -> Slot {
-        if self.0 & 1 == 0 { Slot::Even } else { Slot::Odd }
+        if self.0 & 1 == 0 {
+            Slot::Even
+        } else {
+            Slot::Odd
+        }
     }
 }
 

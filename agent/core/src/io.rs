@@ -26,8 +26,8 @@ pub use crate::{
     event::{AuditRecord, Event, PairEnd},
     facts::{ClusterView, Config, Entry, Limits, LocalPod, NodeFacts, Timers},
     ids::{
-        ClassId, ConnId, EndpointIndex, Epoch, IdentityId, Label, NodeUid, PeerId, PodUid, RemoteId,
-        Slot,
+        ClassId, ConnId, EndpointIndex, Epoch, IdentityId, Label, NodeUid, PeerId, PodUid,
+        RemoteId, Slot,
     },
     rows::{
         Adopted, EndpointRow, MapOp, PeerRow, PodRange, PolicyKey, PolicyValue, RecvRow, SendKey,

@@ -35,7 +35,10 @@ impl PolicyMap {
     /// Entries of a previous instance. They stay until their class is removed.
     pub(crate) fn adopt(&mut self, entries: &[(PolicyKey, PolicyValue)]) {
         for (key, value) in entries {
-            self.applied.entry((key.endpoint, key.class)).or_default().insert(*key, *value);
+            self.applied
+                .entry((key.endpoint, key.class))
+                .or_default()
+                .insert(*key, *value);
         }
     }
 
@@ -81,16 +84,18 @@ impl PolicyMap {
         self.applied.values().map(BTreeMap::len).sum()
     }
 
-    fn remove_where(
-        &mut self,
-        gone: impl Fn(EndpointIndex, ClassId) -> bool,
-        ctx: &mut Ctx<'_>,
-    ) {
-        let keys = self.applied.keys().filter(|(endpoint, class)| gone(*endpoint, *class));
+    fn remove_where(&mut self, gone: impl Fn(EndpointIndex, ClassId) -> bool, ctx: &mut Ctx<'_>) {
+        let keys = self
+            .applied
+            .keys()
+            .filter(|(endpoint, class)| gone(*endpoint, *class));
         let keys: Vec<(EndpointIndex, ClassId)> = keys.copied().collect();
         let mut plan = Plan::default();
         for key in keys {
-            plan.add(&self.applied.remove(&key).unwrap_or_default(), &Entries::new());
+            plan.add(
+                &self.applied.remove(&key).unwrap_or_default(),
+                &Entries::new(),
+            );
         }
         plan.write(ctx);
         plan.remove(ctx);
@@ -118,10 +123,15 @@ impl Plan {
     }
 
     fn add(&mut self, old: &Entries, new: &Entries) {
-        let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
-        self.writes.extend(changed.map(|(key, value)| (*key, *value)));
-        self.removals.extend(old.keys().filter(|key| !new.contains_key(key)));
-        self.writes.sort_by_key(|(key, _)| (std::cmp::Reverse(specificity(key)), *key));
+        let changed = new
+            .iter()
+            .filter(|(key, value)| old.get(key) != Some(value));
+        self.writes
+            .extend(changed.map(|(key, value)| (*key, *value)));
+        self.removals
+            .extend(old.keys().filter(|key| !new.contains_key(key)));
+        self.writes
+            .sort_by_key(|(key, _)| (std::cmp::Reverse(specificity(key)), *key));
         self.removals.sort_by_key(|key| (specificity(key), *key));
     }
 }

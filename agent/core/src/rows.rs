@@ -8,7 +8,9 @@ use std::{net::IpAddr, time::Duration};
 use ipnet::IpNet;
 use signet_abi::DropReason;
 
-use crate::ids::{ClassId, EndpointIndex, Epoch, IdentityId, Label, PeerId, PodUid, RemoteId, Slot};
+use crate::ids::{
+    ClassId, EndpointIndex, Epoch, IdentityId, Label, PeerId, PodUid, RemoteId, Slot,
+};
 
 /// One change of one map.
 #[derive(Clone, Debug, PartialEq, Eq)]

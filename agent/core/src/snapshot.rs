@@ -292,7 +292,9 @@ impl Agent {
             let left = not_after.saturating_sub(now.boot).as_secs();
             Some(PairSnapshot {
                 local: key.local.clone(),
-                local_name: known.map(|known| known.facts.full_name()).unwrap_or_default(),
+                local_name: known
+                    .map(|known| known.facts.full_name())
+                    .unwrap_or_default(),
                 local_id: known.map(|known| known.id.clone()),
                 local_certificate: session.local_certificate,
                 remote: key.remote.clone(),
@@ -321,7 +323,14 @@ impl Agent {
     pub fn summary(&self) -> Summary {
         let (held_packets, held_bytes) = self.hold.size();
         let ends = self.endpoints.iter().filter_map(|endpoint| {
-            Some(endpoint.certificate.held(Duration::ZERO)?.svid.not_after().as_secs())
+            Some(
+                endpoint
+                    .certificate
+                    .held(Duration::ZERO)?
+                    .svid
+                    .not_after()
+                    .as_secs(),
+            )
         });
         let node = self.certificate.held(Duration::ZERO);
         let node_not_after = node.map_or(0, |held| held.svid.not_after().as_secs());
@@ -329,10 +338,16 @@ impl Agent {
             started: self.started,
             endpoints: self.endpoints.iter().count(),
             peers: self.peers.len(),
-            channels: self.peers.values().filter(|peer| peer.channel.is_some()).count(),
+            channels: self
+                .peers
+                .values()
+                .filter(|peer| peer.channel.is_some())
+                .count(),
             pairs: PairCounts {
                 adopted: self.adoption.send.len(),
-                ..self.counts(None, |_, _| true).with_refused(self.refused(None))
+                ..self
+                    .counts(None, |_, _| true)
+                    .with_refused(self.refused(None))
             },
             held_packets,
             held_bytes,
@@ -372,7 +387,10 @@ impl Agent {
     /// The pod of an endpoint, whichever generation it is.
     #[must_use]
     pub fn endpoint_at(&self, index: EndpointIndex) -> Option<&PodUid> {
-        self.endpoints.iter().find(|endpoint| endpoint.index == index).map(|e| &e.pod)
+        self.endpoints
+            .iter()
+            .find(|endpoint| endpoint.index == index)
+            .map(|e| &e.pod)
     }
 
     /// Destinations that are refused now, and why.
@@ -404,14 +422,22 @@ impl Agent {
             }
         }
         let Some(index) = endpoint else { return counts };
-        counts.adopted = self.adoption.send.keys().filter(|key| key.endpoint == index).count();
+        counts.adopted = self
+            .adoption
+            .send
+            .keys()
+            .filter(|key| key.endpoint == index)
+            .count();
         counts.with_refused(self.refused(endpoint))
     }
 
     fn refused(&self, endpoint: Option<EndpointIndex>) -> usize {
         let of = |index| endpoint.is_none_or(|wanted| wanted == index);
         let refused = |want: &Want| matches!(want, Want::Refused { .. });
-        self.wants.iter().filter(|(key, want)| of(key.endpoint) && refused(want)).count()
+        self.wants
+            .iter()
+            .filter(|(key, want)| of(key.endpoint) && refused(want))
+            .count()
     }
 }
 

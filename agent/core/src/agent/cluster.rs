@@ -31,7 +31,8 @@ impl World {
     /// Blocks and ranges of a previous instance; written anew or removed with the first view.
     pub(super) fn adopt(&mut self, cidrs: impl Iterator<Item = IpNet>, ranges: Vec<IpNet>) {
         self.cidrs.extend(cidrs.map(|net| (net, None)));
-        self.ranges.extend(ranges.into_iter().map(|net| (net, None)));
+        self.ranges
+            .extend(ranges.into_iter().map(|net| (net, None)));
     }
 }
 
@@ -68,13 +69,18 @@ impl Agent {
 
     /// Whether some rule admits the pair in either direction.
     pub(super) fn admits(&self, local: &PodFacts, remote: &PodFacts) -> bool {
-        self.cluster.as_ref().is_some_and(|view| view.policies.admits_any(local, remote))
+        self.cluster
+            .as_ref()
+            .is_some_and(|view| view.policies.admits_any(local, remote))
     }
 
     /// Closes pairs that policy no longer admits.
     pub(super) fn close_unadmitted(&mut self, ctx: &mut Ctx<'_>) {
         let keys = self.pairs.keys_where(|key, _| {
-            let local = self.endpoints.of_pod(&key.local).and_then(|e| e.known.as_ref());
+            let local = self
+                .endpoints
+                .of_pod(&key.local)
+                .and_then(|e| e.known.as_ref());
             let remote = self.directory.entry(&key.remote);
             match (local, remote) {
                 (Some(local), Some(remote)) => !self.admits(&local.facts, &remote.pod),
@@ -93,10 +99,17 @@ impl Agent {
                 self.write_endpoint(pod, ctx);
                 continue;
             };
-            let Some(view) = self.cluster.as_ref() else { continue };
-            let Some(endpoint) = self.endpoints.of_pod_mut(pod) else { continue };
+            let Some(view) = self.cluster.as_ref() else {
+                continue;
+            };
+            let Some(endpoint) = self.endpoints.of_pod_mut(pod) else {
+                continue;
+            };
             let plan = self.policy.plan(endpoint.index, target);
-            let isolation = endpoint.known.as_ref().map(|k| view.policies.isolation(&k.facts));
+            let isolation = endpoint
+                .known
+                .as_ref()
+                .map(|k| view.policies.isolation(&k.facts));
             let isolation = isolation.unwrap_or_default();
             let changed = isolation != endpoint.isolation || !plan.is_empty();
             endpoint.isolation = isolation;
@@ -119,8 +132,12 @@ impl Agent {
         class: ClassId,
         ctx: &mut Ctx<'_>,
     ) {
-        let Some(endpoint) = self.endpoints.of_pod(local) else { return };
-        let Some(policy) = self.compile(endpoint, &PeerFacts::Pod(remote.clone())) else { return };
+        let Some(endpoint) = self.endpoints.of_pod(local) else {
+            return;
+        };
+        let Some(policy) = self.compile(endpoint, &PeerFacts::Pod(remote.clone())) else {
+            return;
+        };
         let plan = self.policy.plan(endpoint.index, vec![(class, policy)]);
         plan.write(ctx);
         plan.remove(ctx);
@@ -128,11 +145,19 @@ impl Agent {
 
     /// A new local pod's class, for all other endpoints.
     pub(super) fn apply_local_class(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
-        let others: Vec<PodUid> =
-            self.endpoints.pods().into_iter().filter(|other| other != pod).collect();
-        let Some(endpoint) = self.endpoints.of_pod(pod) else { return };
+        let others: Vec<PodUid> = self
+            .endpoints
+            .pods()
+            .into_iter()
+            .filter(|other| other != pod)
+            .collect();
+        let Some(endpoint) = self.endpoints.of_pod(pod) else {
+            return;
+        };
         let class = endpoint.class;
-        let Some(facts) = endpoint.known.as_ref().map(|known| known.facts.clone()) else { return };
+        let Some(facts) = endpoint.known.as_ref().map(|known| known.facts.clone()) else {
+            return;
+        };
         for other in others {
             self.apply_remote_class(&other, &facts, class, ctx);
         }
@@ -190,7 +215,9 @@ impl Agent {
 
     /// Classes of the world's addresses.
     fn apply_world(&mut self, ctx: &mut Ctx<'_>) {
-        let Some(view) = self.cluster.as_ref() else { return };
+        let Some(view) = self.cluster.as_ref() else {
+            return;
+        };
         let locals = view.pods.iter().map(|local| &local.pod);
         let partition = view.policies.cidr_classes(locals);
         if self.world.partition.as_ref() == Some(&partition) {
@@ -211,17 +238,26 @@ impl Agent {
         let pods = self.endpoints.pods();
         self.apply_policy(&pods, ctx);
         self.write_cidrs(cidrs, ctx);
-        for class in old.into_iter().filter(|class| class.0 >= signet_abi::CLASS_DYNAMIC) {
+        for class in old
+            .into_iter()
+            .filter(|class| class.0 >= signet_abi::CLASS_DYNAMIC)
+        {
             self.policy.remove_class(class, ctx);
         }
     }
 
     fn cidrs(&self, partition: &CidrPartition) -> BTreeMap<IpNet, ClassId> {
         let class = |at: &usize| self.world.classes.get(*at).copied().unwrap_or_default();
-        let mut cidrs: BTreeMap<IpNet, ClassId> =
-            partition.blocks.iter().map(|(net, at)| (*net, class(at))).collect();
+        let mut cidrs: BTreeMap<IpNet, ClassId> = partition
+            .blocks
+            .iter()
+            .map(|(net, at)| (*net, class(at)))
+            .collect();
         let (own, others) = self.node_addresses();
-        let api = self.cluster.as_ref().map_or(&[][..], |view| &view.kube_api_servers);
+        let api = self
+            .cluster
+            .as_ref()
+            .map_or(&[][..], |view| &view.kube_api_servers);
         let single = |class: u32| move |address: &IpAddr| (IpNet::from(*address), ClassId(class));
         cidrs.extend(others.iter().map(single(signet_abi::CLASS_REMOTE_NODE)));
         cidrs.extend(api.iter().map(single(signet_abi::CLASS_KUBE_API_SERVER)));
@@ -239,16 +275,26 @@ impl Agent {
         for (net, class) in writes {
             ctx.bpf(MapOp::SetCidr(*net, *class));
         }
-        let mut gone: Vec<_> = self.world.cidrs.keys().filter(|net| !new.contains_key(net)).collect();
+        let mut gone: Vec<_> = self
+            .world
+            .cidrs
+            .keys()
+            .filter(|net| !new.contains_key(net))
+            .collect();
         gone.sort_by_key(|net| net.prefix_len());
         for net in gone {
             ctx.bpf(MapOp::RemoveCidr(*net));
         }
-        self.world.cidrs = new.into_iter().map(|(net, class)| (net, Some(class))).collect();
+        self.world.cidrs = new
+            .into_iter()
+            .map(|(net, class)| (net, Some(class)))
+            .collect();
     }
 
     fn write_ranges(&mut self, ctx: &mut Ctx<'_>) {
-        let Some(view) = self.cluster.as_ref() else { return };
+        let Some(view) = self.cluster.as_ref() else {
+            return;
+        };
         let mut new = BTreeMap::new();
         for node in &view.nodes {
             let range = if node.uid == self.config.node_uid {
@@ -265,7 +311,12 @@ impl Agent {
                 ctx.bpf(MapOp::SetPodRange(*net, *range));
             }
         }
-        for net in self.world.ranges.keys().filter(|net| !new.contains_key(net)) {
+        for net in self
+            .world
+            .ranges
+            .keys()
+            .filter(|net| !new.contains_key(net))
+        {
             ctx.bpf(MapOp::RemovePodRange(*net));
         }
         self.world.ranges = new;
@@ -276,7 +327,11 @@ impl Agent {
         let mut own = BTreeSet::new();
         let mut others = BTreeSet::new();
         for node in self.cluster.iter().flat_map(|view| &view.nodes) {
-            let side = if node.uid == self.config.node_uid { &mut own } else { &mut others };
+            let side = if node.uid == self.config.node_uid {
+                &mut own
+            } else {
+                &mut others
+            };
             side.extend(node.underlay.iter().copied());
         }
         (own.into_iter().collect(), others.into_iter().collect())

@@ -25,7 +25,11 @@ impl Agent {
         ctx: &mut Ctx<'_>,
     ) {
         let mut addresses = Vec::new();
-        for address in interface.addresses.drain(..).map(|address| address.to_canonical()) {
+        for address in interface
+            .addresses
+            .drain(..)
+            .map(|address| address.to_canonical())
+        {
             if !addresses.contains(&address) && addresses.len() < MAX_ADDRESSES {
                 addresses.push(address);
             }
@@ -48,15 +52,19 @@ impl Agent {
             .iter()
             .filter(|other| {
                 other.ifindex == interface.ifindex
-                    || other.addresses.iter().any(|own| interface.addresses.contains(own))
+                    || other
+                        .addresses
+                        .iter()
+                        .any(|own| interface.addresses.contains(own))
             })
             .map(|other| other.pod.clone())
             .collect();
         for other in stale {
             self.on_endpoint_removed(&other, ctx);
         }
-        let adopted =
-            self.adoption.claim(interface.ifindex, interface.mac, &interface.addresses);
+        let adopted = self
+            .adoption
+            .claim(interface.ifindex, interface.mac, &interface.addresses);
         let place = match &adopted {
             Some(row) => Some((row.index, row.generation)),
             None => self.endpoints.allocate(),
@@ -103,7 +111,12 @@ impl Agent {
         pod: &PodUid,
         adopted: Option<crate::ids::IdentityId>,
     ) -> Option<Known> {
-        let local = self.cluster.as_ref()?.pods.iter().find(|local| local.uid == *pod)?;
+        let local = self
+            .cluster
+            .as_ref()?
+            .pods
+            .iter()
+            .find(|local| local.uid == *pod)?;
         let facts = &local.pod;
         let domain = &self.config.trust_domain;
         let id = SpiffeId::workload(domain, &facts.namespace, &facts.service_account).ok()?;
@@ -112,20 +125,37 @@ impl Agent {
             self.endpoints.adopt_identity(&id, number);
         }
         let identity = self.endpoints.identity(&id);
-        Some(Known { facts, id, identity })
+        Some(Known {
+            facts,
+            id,
+            identity,
+        })
     }
 
     pub(super) fn on_endpoint_removed(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
         for key in self.pairs.of_local(pod) {
             self.close_pair(&key, PairEnd::EndpointRemoved, true, ctx);
         }
-        let Some(endpoint) = self.endpoints.remove(pod) else { return };
+        let Some(endpoint) = self.endpoints.remove(pod) else {
+            return;
+        };
         let index = endpoint.index;
         self.drop_wants_where(|key| key.endpoint == index, ctx);
-        self.hold.discard_where(|key| key.endpoint == index, DropReason::EndpointGone, ctx);
+        self.hold
+            .discard_where(|key| key.endpoint == index, DropReason::EndpointGone, ctx);
         self.adoption.withdraw_endpoint(index, ctx);
-        let Endpoint { index, ifindex, addresses, class, .. } = endpoint;
-        ctx.bpf(MapOp::RemoveEndpoint { index, ifindex, addresses });
+        let Endpoint {
+            index,
+            ifindex,
+            addresses,
+            class,
+            ..
+        } = endpoint;
+        ctx.bpf(MapOp::RemoveEndpoint {
+            index,
+            ifindex,
+            addresses,
+        });
         self.policy.remove_endpoint(index, ctx);
         self.policy.remove_class(class, ctx);
         self.handles.forget(pod);
@@ -133,22 +163,32 @@ impl Agent {
 
     /// Asks for the pod's certificate, once its name is known.
     pub(super) fn request_svid(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
-        let Some(endpoint) = self.endpoints.of_pod_mut(pod) else { return };
+        let Some(endpoint) = self.endpoints.of_pod_mut(pod) else {
+            return;
+        };
         let Some(known) = &endpoint.known else { return };
         if endpoint.certificate.begin() {
-            ctx.push(Output::RequestSvid { pod: pod.clone(), id: known.id.clone() });
+            ctx.push(Output::RequestSvid {
+                pod: pod.clone(),
+                id: known.id.clone(),
+            });
         }
     }
 
     pub(super) fn on_svid(&mut self, pod: &PodUid, svid: Arc<X509Svid>, ctx: &mut Ctx<'_>) {
         let retry = self.config.timers.retry;
-        let Some(endpoint) = self.endpoints.of_pod_mut(pod) else { return };
+        let Some(endpoint) = self.endpoints.of_pod_mut(pod) else {
+            return;
+        };
         let expected = endpoint.known.as_ref().map(|known| &known.id);
         let now_id = ctx.now.wall.as_secs();
         if expected != Some(svid.id()) || svid.not_after().as_secs() <= now_id {
             endpoint.certificate.failed(retry, ctx);
             let error = format!("the certificate is of {} or has run out already", svid.id());
-            ctx.event(Event::SvidFailed { pod: Some(pod.clone()), error });
+            ctx.event(Event::SvidFailed {
+                pod: Some(pod.clone()),
+                error,
+            });
             return;
         }
         endpoint.certificate.issued(svid, ctx);
@@ -165,7 +205,10 @@ impl Agent {
         let retry = self.config.timers.retry;
         if let Some(endpoint) = self.endpoints.of_pod_mut(&pod) {
             endpoint.certificate.failed(retry, ctx);
-            ctx.event(Event::SvidFailed { pod: Some(pod), error });
+            ctx.event(Event::SvidFailed {
+                pod: Some(pod),
+                error,
+            });
         }
     }
 
@@ -179,7 +222,10 @@ impl Agent {
         self.try_start(ctx);
         let nodes: Vec<_> = self.peers.keys().cloned().collect();
         for node in nodes {
-            if let Some(channel) = self.peers.get_mut(&node).and_then(|peer| peer.channel.as_mut())
+            if let Some(channel) = self
+                .peers
+                .get_mut(&node)
+                .and_then(|peer| peer.channel.as_mut())
                 && let Ok(made) = channel.proofs.prove(&svid)
             {
                 ctx.counters.proofs_made += 1;
@@ -203,14 +249,22 @@ impl Agent {
 
     /// A local pod has a new certificate: peers that know the old one learn the new one.
     fn refresh_local(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
-        let Some(endpoint) = self.endpoints.of_pod(pod) else { return };
-        let Some(held) = endpoint.certificate.held(ctx.boot()).cloned() else { return };
+        let Some(endpoint) = self.endpoints.of_pod(pod) else {
+            return;
+        };
+        let Some(held) = endpoint.certificate.held(ctx.boot()).cloned() else {
+            return;
+        };
         for peer in self.peers.values_mut() {
-            let Some(channel) = peer.channel.as_mut() else { continue };
+            let Some(channel) = peer.channel.as_mut() else {
+                continue;
+            };
             if !channel.proofs.is_confirmed(pod) {
                 continue;
             }
-            let Ok(made) = channel.proofs.prove(&held.svid) else { continue };
+            let Ok(made) = channel.proofs.prove(&held.svid) else {
+                continue;
+            };
             ctx.counters.proofs_made += 1;
             let proof = pb::Proof {
                 id: 0,

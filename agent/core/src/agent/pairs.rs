@@ -6,19 +6,15 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use signet_abi::DropReason;
-use signet_crypto::time::Now;
-
 use crate::{
     agent::Agent,
     authn::{
         label::PairKey,
-        pair::{Answer, Ask, Grant, Pair, Permit, Session},
+        pair::{Answer, Ask, Grant, Pair},
     },
     effects::Ctx,
-    event::{AuditKind, AuditRecord, Event, PairEnd},
+    event::{AuditKind, Event, PairEnd},
     ids::{Epoch, NodeUid},
-    io::Output,
     rows::{MapOp, RecvRow, SendRow},
     wire::{Message, pb},
 };
@@ -29,12 +25,15 @@ impl Agent {
         if !self.started {
             return;
         }
-        let Some(pair) = self.pairs.of(key) else { return };
+        let Some(pair) = self.pairs.of(key) else {
+            return;
+        };
         let node = pair.node.clone();
         let active = pair.wanted.is_some() || !pair.answers.is_empty() || pair.ask.is_some();
-        let (Some(endpoint), Some(entry)) =
-            (self.endpoints.of_pod(&key.local), self.directory.entry(&key.remote))
-        else {
+        let (Some(endpoint), Some(entry)) = (
+            self.endpoints.of_pod(&key.local),
+            self.directory.entry(&key.remote),
+        ) else {
             return;
         };
         let entry = entry.clone();
@@ -45,8 +44,14 @@ impl Agent {
             for answer in self.take_answers(key) {
                 self.refuse_answer(&node, answer, pb::Refusal::Policy, ctx);
             }
-            self.adoption.withdraw_pair(index, identity, &entry.pod.addresses, ctx);
-            self.refuse_pair(key, reason, "no rule admits the pair in either direction", ctx);
+            self.adoption
+                .withdraw_pair(index, identity, &entry.pod.addresses, ctx);
+            self.refuse_pair(
+                key,
+                reason,
+                "no rule admits the pair in either direction",
+                ctx,
+            );
             self.close_pair(key, PairEnd::Policy, true, ctx);
             return;
         }
@@ -88,7 +93,9 @@ impl Agent {
         ctx: &mut Ctx<'_>,
     ) {
         let deadline = ctx.boot() + self.config.timers.proof;
-        let Some(pair) = self.pairs.of_mut(key) else { return };
+        let Some(pair) = self.pairs.of_mut(key) else {
+            return;
+        };
         if pair.is_open_in(epoch) {
             pair.wanted = None;
             return;
@@ -96,9 +103,17 @@ impl Agent {
         if pair.wanted.is_none() || pair.ask.is_some() || pair.not_before > ctx.boot() {
             return;
         }
-        let Some(endpoint) = self.endpoints.of_pod(&key.local) else { return };
-        let Some(held) = endpoint.certificate.held(ctx.boot()) else { return };
-        let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut()) else {
+        let Some(endpoint) = self.endpoints.of_pod(&key.local) else {
+            return;
+        };
+        let Some(held) = endpoint.certificate.held(ctx.boot()) else {
+            return;
+        };
+        let Some(channel) = self
+            .peers
+            .get_mut(node)
+            .and_then(|peer| peer.channel.as_mut())
+        else {
             return;
         };
         let (mut proof_n, mut authenticator) = (0, Vec::new());
@@ -112,7 +127,10 @@ impl Agent {
                     pair.not_before = deadline;
                     let pod = key.local.clone();
                     let error = format!("it cannot sign: {error}");
-                    return ctx.event(Event::SvidFailed { pod: Some(pod), error });
+                    return ctx.event(Event::SvidFailed {
+                        pod: Some(pod),
+                        error,
+                    });
                 }
             }
         }
@@ -132,7 +150,12 @@ impl Agent {
             authenticator,
             have_proof: channel.proofs.proven(entry, ctx.now.boot).is_some(),
         };
-        pair.ask = Some(Ask { id, conn: channel.conn, deadline, proven: false });
+        pair.ask = Some(Ask {
+            id,
+            conn: channel.conn,
+            deadline,
+            proven: false,
+        });
         ctx.send(channel.conn, &Message::ProofReq(request));
     }
 
@@ -145,11 +168,15 @@ impl Agent {
         entry: &crate::facts::Entry,
         now: Duration,
     ) -> bool {
-        let Some(pair) = self.pairs.of_mut(key) else { return false };
+        let Some(pair) = self.pairs.of_mut(key) else {
+            return false;
+        };
         let Some(channel) = self.peers.get(node).and_then(|peer| peer.channel.as_ref()) else {
             return false;
         };
-        let Some(proven) = channel.proofs.proven(entry, now) else { return false };
+        let Some(proven) = channel.proofs.proven(entry, now) else {
+            return false;
+        };
         pair.remote_expires = proven.expires;
         pair.node_expires = channel.peer_expires;
         pair.ask.is_some_and(|ask| ask.proven)
@@ -159,9 +186,15 @@ impl Agent {
 
     /// Whether the engine accepts the remote pod's addresses from this peer; asks it to, if not.
     fn allows(&mut self, key: &PairKey, node: &NodeUid, epoch: Epoch, ctx: &mut Ctx<'_>) -> bool {
-        let Some(pair) = self.pairs.of(key) else { return false };
+        let Some(pair) = self.pairs.of(key) else {
+            return false;
+        };
         let addresses: BTreeSet<IpAddr> = pair.addresses.iter().copied().collect();
-        let Some(keys) = self.peers.get_mut(node).and_then(|peer| peer.keys_mut(epoch)) else {
+        let Some(keys) = self
+            .peers
+            .get_mut(node)
+            .and_then(|peer| peer.keys_mut(epoch))
+        else {
             return false;
         };
         if addresses.is_subset(keys.confirmed()) && addresses.is_subset(keys.allowed()) {
@@ -184,7 +217,9 @@ impl Agent {
         entry: &crate::facts::Entry,
         ctx: &mut Ctx<'_>,
     ) {
-        let Some(pair) = self.pairs.of(key) else { return };
+        let Some(pair) = self.pairs.of(key) else {
+            return;
+        };
         if pair.grant.is_some_and(|grant| grant.epoch == epoch) {
             return;
         }
@@ -195,13 +230,23 @@ impl Agent {
         let class = pair.class;
         self.apply_remote_class(&key.local, &entry.pod, class, ctx);
         let label = self.labels.draw(key, ctx);
-        let grant = Grant { label, epoch, not_after };
-        let Some(pair) = self.pairs.of_mut(key) else { return };
+        let grant = Grant {
+            label,
+            epoch,
+            not_after,
+        };
+        let Some(pair) = self.pairs.of_mut(key) else {
+            return;
+        };
         pair.old_grants.extend(pair.grant.replace(grant));
         self.write_grant(key, ctx);
         ctx.counters.labels_granted += 1;
         // A pair that nobody asked for here: the LABEL follows the answer.
-        if self.pairs.of(key).is_some_and(|pair| pair.answers.is_empty()) {
+        if self
+            .pairs
+            .of(key)
+            .is_some_and(|pair| pair.answers.is_empty())
+        {
             self.send_label(key, node, ctx);
         }
     }
@@ -214,13 +259,23 @@ impl Agent {
         }
         let answers = self.take_answers(key);
         for answer in &answers {
-            let Some(endpoint) = self.endpoints.of_pod(&key.local) else { continue };
-            let Some(held) = endpoint.certificate.held(ctx.boot()) else { continue };
-            let channel = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut());
+            let Some(endpoint) = self.endpoints.of_pod(&key.local) else {
+                continue;
+            };
+            let Some(held) = endpoint.certificate.held(ctx.boot()) else {
+                continue;
+            };
+            let channel = self
+                .peers
+                .get_mut(node)
+                .and_then(|peer| peer.channel.as_mut());
             let Some(channel) = channel.filter(|channel| channel.conn == answer.conn) else {
                 continue;
             };
-            let mut proof = pb::Proof { id: answer.id, ..pb::Proof::default() };
+            let mut proof = pb::Proof {
+                id: answer.id,
+                ..pb::Proof::default()
+            };
             if answer.with_proof {
                 match channel.proofs.prove(&held.svid) {
                     Ok(made) => {
@@ -239,18 +294,29 @@ impl Agent {
 
     /// Writes the send rows once both directions are granted, and lets held packets go.
     fn send_rows(&mut self, key: &PairKey, epoch: Epoch, ctx: &mut Ctx<'_>) {
-        let Some(pair) = self.pairs.of(key) else { return };
+        let Some(pair) = self.pairs.of(key) else {
+            return;
+        };
         let granted = pair.grant.is_some_and(|grant| grant.epoch == epoch);
-        let Some(permit) = pair.permit.filter(|permit| permit.epoch == epoch && granted) else {
+        let Some(permit) = pair
+            .permit
+            .filter(|permit| permit.epoch == epoch && granted)
+        else {
             return;
         };
         if pair.sending == Some(permit) {
             return;
         }
         let renewal = pair.is_open();
-        let first_miss = self.wants_of(key).iter().filter_map(|want| self.hold.since(want)).min();
+        let first_miss = self
+            .wants_of(key)
+            .iter()
+            .filter_map(|want| self.hold.since(want))
+            .min();
         let session = self.session(key, ctx.now);
-        let Some(pair) = self.pairs.of_mut(key) else { return };
+        let Some(pair) = self.pairs.of_mut(key) else {
+            return;
+        };
         pair.sending = Some(permit);
         pair.wanted = None;
         pair.ask = None;
@@ -260,7 +326,9 @@ impl Agent {
         pair.session = session;
         let addresses = pair.addresses.clone();
         self.write_sends(key, ctx);
-        let Some(endpoint) = self.endpoints.of_pod(&key.local) else { return };
+        let Some(endpoint) = self.endpoints.of_pod(&key.local) else {
+            return;
+        };
         for address in addresses {
             let want = endpoint.send_key(address);
             self.wants.remove(&want);
@@ -271,15 +339,27 @@ impl Agent {
                 ctx.counters.pairs_opened += 1;
                 let first_contact = first_miss.map(|at| ctx.boot().saturating_sub(at));
                 let (local, remote) = (key.local.clone(), key.remote.clone());
-                ctx.event(Event::PairOpen { local, remote, first_contact });
+                ctx.event(Event::PairOpen {
+                    local,
+                    remote,
+                    first_contact,
+                });
             }
-            self.audit(key, if renewal { AuditKind::Renewed } else { AuditKind::Opened }, ctx);
+            self.audit(
+                key,
+                if renewal {
+                    AuditKind::Renewed
+                } else {
+                    AuditKind::Opened
+                },
+                ctx,
+            );
         }
         self.review_slots(&node, ctx);
     }
 
     /// The earliest end of all certificates involved.
-    fn limit(&self, key: &PairKey, pair: &Pair) -> Duration {
+    pub(super) fn limit(&self, key: &PairKey, pair: &Pair) -> Duration {
         let local = self.endpoints.of_pod(&key.local);
         let local = local.and_then(|endpoint| endpoint.certificate.held(Duration::ZERO));
         let node = self.certificate.held(Duration::ZERO);
@@ -292,10 +372,19 @@ impl Agent {
     }
 
     pub(super) fn write_grant(&self, key: &PairKey, ctx: &mut Ctx<'_>) {
-        let Some(pair) = self.pairs.of(key) else { return };
-        let Some(peer) = self.peers.get(&pair.node) else { return };
-        let known = self.endpoints.of_pod(&key.local).and_then(|e| e.known.as_ref());
-        let (Some(known), Some(grant)) = (known, pair.grant) else { return };
+        let Some(pair) = self.pairs.of(key) else {
+            return;
+        };
+        let Some(peer) = self.peers.get(&pair.node) else {
+            return;
+        };
+        let known = self
+            .endpoints
+            .of_pod(&key.local)
+            .and_then(|e| e.known.as_ref());
+        let (Some(known), Some(grant)) = (known, pair.grant) else {
+            return;
+        };
         let row = RecvRow {
             epoch: grant.epoch,
             not_after: grant.not_after,
@@ -309,9 +398,15 @@ impl Agent {
     }
 
     pub(super) fn write_sends(&mut self, key: &PairKey, ctx: &mut Ctx<'_>) {
-        let Some(pair) = self.pairs.of(key) else { return };
-        let Some(peer) = self.peers.get(&pair.node) else { return };
-        let Some(endpoint) = self.endpoints.of_pod(&key.local) else { return };
+        let Some(pair) = self.pairs.of(key) else {
+            return;
+        };
+        let Some(peer) = self.peers.get(&pair.node) else {
+            return;
+        };
+        let Some(endpoint) = self.endpoints.of_pod(&key.local) else {
+            return;
+        };
         let Some(permit) = pair.sending else { return };
         let not_after = permit.until.min(self.limit(key, pair));
         for address in &pair.addresses {
@@ -329,8 +424,10 @@ impl Agent {
         }
     }
 
-    fn send_label(&self, key: &PairKey, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let Some(grant) = self.pairs.of(key).and_then(|pair| pair.grant) else { return };
+    pub(super) fn send_label(&self, key: &PairKey, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let Some(grant) = self.pairs.of(key).and_then(|pair| pair.grant) else {
+            return;
+        };
         let channel = self.peers.get(node).and_then(|peer| peer.channel.as_ref());
         let Some(channel) = channel else { return };
         let label = pb::Label {
@@ -343,201 +440,11 @@ impl Agent {
         ctx.send(channel.conn, &Message::Label(label));
     }
 
-    /// Certificates were renewed: grants of these pairs end later now (or earlier).
-    pub(super) fn renew_pairs(
-        &mut self,
-        which: impl Fn(&PairKey, &Pair) -> bool,
-        ctx: &mut Ctx<'_>,
-    ) {
-        for key in self.pairs.keys_where(which) {
-            let Some(pair) = self.pairs.of(&key) else { continue };
-            let not_after = self.limit(&key, pair);
-            let node = pair.node.clone();
-            let Some(grant) = pair.grant.filter(|grant| grant.not_after != not_after) else {
-                continue;
-            };
-            if let Some(pair) = self.pairs.of_mut(&key) {
-                pair.grant = Some(Grant { not_after, ..grant });
-            }
-            self.write_grant(&key, ctx);
-            self.write_sends(&key, ctx);
-            let channel = self.peers.get(&node).and_then(|peer| peer.channel.as_ref());
-            if let Some(channel) = channel.filter(|channel| channel.epoch() == Some(grant.epoch)) {
-                let extend = pb::LabelExtend {
-                    src_pod: key.remote.as_str().to_owned(),
-                    dst_pod: key.local.as_str().to_owned(),
-                    epoch: grant.epoch.0,
-                    not_after_unix_ms: wall_ms(not_after, ctx),
-                };
-                ctx.send(channel.conn, &Message::LabelExtend(extend));
-            }
-            if let Some(session) = self.session(&key, ctx.now)
-                && let Some(pair) = self.pairs.of_mut(&key)
-                && pair.session.as_ref().is_some_and(|before| before.id == session.id)
-            {
-                let changed = pair.session.as_ref().is_some_and(|before| {
-                    before.local_certificate != session.local_certificate
-                        || before.remote_certificate != session.remote_certificate
-                });
-                let since = pair.session.as_ref().map_or(ctx.now, |before| before.since);
-                pair.session = Some(Session { since, ..session });
-                if changed {
-                    self.audit(&key, AuditKind::Renewed, ctx);
-                }
-            }
-        }
-    }
-
-    /// The peer's word on a label it gave.
-    pub(super) fn on_permit(&mut self, key: &PairKey, permit: Permit, ctx: &mut Ctx<'_>) {
-        let Some(pair) = self.pairs.of_mut(key) else { return };
-        if pair.permit.is_none_or(|before| before.label != permit.label) {
-            ctx.counters.labels_received += 1;
-        }
-        pair.permit = Some(permit);
-        self.step(key, ctx);
-    }
-
-    /// LABEL_EXTEND.
-    pub(super) fn on_extend(&mut self, key: &PairKey, epoch: Epoch, until: Duration, ctx: &mut Ctx<'_>) {
-        let Some(pair) = self.pairs.of_mut(key) else { return };
-        let Some(permit) = pair.permit.filter(|permit| permit.epoch == epoch) else { return };
-        let extended = Permit { until, ..permit };
-        pair.permit = Some(extended);
-        if pair.sending == Some(permit) {
-            pair.sending = Some(extended);
-            self.write_sends(key, ctx);
-        }
-    }
-
     pub(super) fn take_answers(&mut self, key: &PairKey) -> Vec<Answer> {
-        self.pairs.of_mut(key).map(|pair| std::mem::take(&mut pair.answers)).unwrap_or_default()
-    }
-
-    fn session(&self, key: &PairKey, now: Now) -> Option<Session> {
-        let pair = self.pairs.of(key)?;
-        let channel = self.peers.get(&pair.node)?.channel.as_ref()?;
-        let entry = self.directory.entry(&key.remote)?;
-        let proven = channel.proofs.proven(entry, Duration::ZERO)?;
-        let local = self.endpoints.of_pod(&key.local)?.certificate.held(Duration::ZERO)?;
-        let before = pair.session.as_ref().filter(|session| session.id == channel.session_id);
-        Some(Session {
-            id: channel.session_id,
-            key_exchange: channel.key_exchange.clone(),
-            cipher: channel.cipher.clone(),
-            since: before.map_or(now, |session| session.since),
-            local_certificate: local.svid.sha256(),
-            remote_certificate: proven.certificate,
-        })
-    }
-
-    pub(super) fn audit(&self, key: &PairKey, what: AuditKind, ctx: &mut Ctx<'_>) {
-        let record = || {
-            let pair = self.pairs.of(key)?;
-            let session = pair.session.as_ref()?;
-            let known = self.endpoints.of_pod(&key.local)?.known.as_ref()?;
-            let entry = self.directory.entry(&key.remote);
-            let grant = pair.grant?;
-            Some(AuditRecord {
-                what,
-                local: key.local.clone(),
-                local_name: known.facts.full_name(),
-                local_id: known.id.clone(),
-                local_certificate: session.local_certificate,
-                remote: key.remote.clone(),
-                remote_name: entry.map(|entry| entry.pod.full_name()).unwrap_or_default(),
-                remote_id: pair.remote_id.clone(),
-                remote_certificate: session.remote_certificate,
-                node: pair.node.clone(),
-                session_id: session.id,
-                key_exchange: session.key_exchange.clone(),
-                cipher: session.cipher.clone(),
-                epoch: grant.epoch,
-                not_after: grant.not_after,
-            })
-        };
-        if let Some(record) = record() {
-            ctx.push(Output::Audit(Box::new(record)));
-        }
-    }
-
-    /// Ends a pair in both directions. `tell` says LABEL_REVOKE to the peer.
-    pub(super) fn close_pair(&mut self, key: &PairKey, end: PairEnd, tell: bool, ctx: &mut Ctx<'_>) {
-        let Some(pair) = self.pairs.of(key) else { return };
-        let (node, open, rows) = (pair.node.clone(), pair.is_open(), pair.has_rows());
-        if open {
-            self.audit(key, AuditKind::Closed(end), ctx);
-        }
-        for answer in self.take_answers(key) {
-            self.refuse_answer(&node, answer, pb::Refusal::Internal, ctx);
-        }
-        let wants = self.wants_of(key);
-        let Some(pair) = self.pairs.remove(key) else { return };
-        let index = self.endpoints.of_pod(&key.local).map(|endpoint| endpoint.index);
-        if let Some(endpoint) = self.endpoints.of_pod(&key.local)
-            && pair.sending.is_some()
-        {
-            for address in &pair.addresses {
-                ctx.bpf(MapOp::RemoveSend(endpoint.send_key(*address)));
-            }
-        }
-        for grant in pair.grant.iter().chain(&pair.old_grants) {
-            ctx.bpf(MapOp::RemoveRecv(grant.label));
-            self.labels.free(grant.label);
-        }
-        if let Some(index) = index {
-            self.policy.remove(index, pair.class, ctx);
-        }
-        for want in wants {
-            self.wants.remove(&want);
-            self.hold.discard(want, held_reason(end), ctx);
-        }
-        if tell && rows {
-            self.send_revoke(key, &node, ctx);
-        }
-        if open {
-            ctx.counters.pairs_closed += 1;
-            let (local, remote) = (key.local.clone(), key.remote.clone());
-            ctx.event(Event::PairClosed { local, remote, end });
-        }
-        self.forget_remote(&key.remote);
-        self.review_allowed(&node, ctx);
-        self.review_slots(&node, ctx);
-    }
-
-    fn send_revoke(&self, key: &PairKey, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        if let Some(channel) = self.peers.get(node).and_then(|peer| peer.channel.as_ref()) {
-            ctx.counters.labels_revoked += 1;
-            let revoke = pb::LabelRevoke {
-                local_pod: key.local.as_str().to_owned(),
-                remote_pod: key.remote.as_str().to_owned(),
-            };
-            ctx.send(channel.conn, &Message::LabelRevoke(revoke));
-        }
-    }
-
-    pub(super) fn drop_idle_pair(&mut self, key: &PairKey, ctx: &mut Ctx<'_>) {
-        if self.pairs.of(key).is_some_and(Pair::is_idle) && self.wants_of(key).is_empty() {
-            self.close_pair(key, PairEnd::Revoked, false, ctx);
-        }
-    }
-
-    /// Nothing names the remote pod any more: its numbers can go.
-    fn forget_remote(&mut self, remote: &crate::ids::PodUid) {
-        if self.pairs.of_remote(remote).is_empty() && self.endpoints.of_pod(remote).is_none() {
-            self.handles.forget(remote);
-        }
-    }
-}
-
-fn held_reason(end: PairEnd) -> DropReason {
-    match end {
-        PairEnd::EndpointRemoved => DropReason::EndpointGone,
-        PairEnd::RemoteGone | PairEnd::NodeGone | PairEnd::Stale => DropReason::UnknownDestination,
-        PairEnd::Policy => DropReason::DefaultDenyEgress,
-        PairEnd::Expired | PairEnd::PeerBooted | PairEnd::Revoked | PairEnd::KeysGone => {
-            DropReason::AuthenticationRefused
-        }
+        self.pairs
+            .of_mut(key)
+            .map(|pair| std::mem::take(&mut pair.answers))
+            .unwrap_or_default()
     }
 }
 
@@ -550,7 +457,7 @@ pub(super) fn wall_ms(at: Duration, ctx: &Ctx<'_>) -> u64 {
 
 /// Unix milliseconds as a moment on the boot clock.
 pub(super) fn boot_at(unix_ms: u64, ctx: &Ctx<'_>) -> Duration {
-    let left = Duration::from_millis(unix_ms)
-        .saturating_sub(Duration::from_secs(ctx.now.wall.as_secs()));
+    let left =
+        Duration::from_millis(unix_ms).saturating_sub(Duration::from_secs(ctx.now.wall.as_secs()));
     ctx.boot().saturating_add(left)
 }

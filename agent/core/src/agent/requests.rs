@@ -1,14 +1,12 @@
 //! Questions of peers. No proof oracle: nothing is proven to an asker before the asker's own proof,
 //! its pod's place and the policy have been checked.
 
-use signet_abi::DropReason;
-
 use crate::{
     agent::Agent,
     authn::{label::PairKey, pair::Answer, proof::ProofError},
     directory::Resolution,
     effects::Ctx,
-    event::{Event, PairEnd},
+    event::Event,
     facts::Entry,
     ids::{ConnId, NodeUid, PodUid},
     io::LookupKey,
@@ -37,8 +35,12 @@ impl Agent {
         ctx.counters.requests += 1;
         let deadline = ctx.boot() + self.config.timers.proof;
         let open = self.config.limits.requests_open;
-        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-        let Some(channel) = peer.channel.as_mut() else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return Ok(());
+        };
+        let Some(channel) = peer.channel.as_mut() else {
+            return Ok(());
+        };
         if request.id == 0 {
             return Err("a PROOF_REQ without a number".to_owned());
         }
@@ -89,7 +91,11 @@ impl Agent {
                 self.ensure_pair(&key, &entry, ctx);
                 if let Some(pair) = self.pairs.of_mut(&key) {
                     let with_proof = !request.have_proof;
-                    pair.answers.push(Answer { id: request.id, conn: request.conn, with_proof });
+                    pair.answers.push(Answer {
+                        id: request.id,
+                        conn: request.conn,
+                        with_proof,
+                    });
                 }
                 self.step(&key, ctx);
             }
@@ -102,11 +108,18 @@ impl Agent {
         let refuse = |refusal, detail: &str| Next::Refuse(refusal, detail.to_owned());
         let endpoint = self.endpoints.of_pod(&request.destination);
         let Some(endpoint) = endpoint.filter(|endpoint| {
-            request.address.is_some_and(|address| endpoint.addresses.contains(&address))
+            request
+                .address
+                .is_some_and(|address| endpoint.addresses.contains(&address))
         }) else {
-            return refuse(Refusal::UnknownDestination, "no such pod with that address here");
+            return refuse(
+                Refusal::UnknownDestination,
+                "no such pod with that address here",
+            );
         };
-        let Some(known) = endpoint.known.clone() else { return Next::Wait };
+        let Some(known) = endpoint.known.clone() else {
+            return Next::Wait;
+        };
         let certified = endpoint.certificate.held(ctx.boot()).is_some();
         let key = LookupKey::Pod(request.source.clone());
         let entry = match self.directory.resolve(key, ctx) {
@@ -114,21 +127,36 @@ impl Agent {
             Resolution::Pending => return Next::Wait,
         };
         if entry.node.uid != *node {
-            return refuse(Refusal::NotPlaced, "the directory places its pod on another node");
+            return refuse(
+                Refusal::NotPlaced,
+                "the directory places its pod on another node",
+            );
         }
-        let Some(bundle) = self.trust.clone() else { return Next::Wait };
-        let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut()) else {
+        let Some(bundle) = self.trust.clone() else {
+            return Next::Wait;
+        };
+        let Some(channel) = self
+            .peers
+            .get_mut(node)
+            .and_then(|peer| peer.channel.as_mut())
+        else {
             return refuse(Refusal::NoSlot, "its channel is gone");
         };
         if channel.peer_id != entry.node.spiffe_id {
-            return refuse(Refusal::NotPlaced, "the directory gives its node another identity");
+            return refuse(
+                Refusal::NotPlaced,
+                "the directory gives its node another identity",
+            );
         }
         if channel.epoch().is_none() {
             return refuse(Refusal::NoSlot, "no keys are agreed yet");
         }
         if request.authenticator.is_empty() {
             if channel.proofs.proven(&entry, ctx.boot()).is_none() {
-                return refuse(Refusal::NotProven, "it brought no proof and made none before");
+                return refuse(
+                    Refusal::NotProven,
+                    "it brought no proof and made none before",
+                );
             }
         } else if request.proof_n != 0 {
             let (n, proof) = (request.proof_n, &request.authenticator);
@@ -147,14 +175,19 @@ impl Agent {
             }
         }
         if !self.admits(&known.facts, &entry.pod) {
-            return refuse(Refusal::Policy, "no rule admits the pair in either direction");
+            return refuse(
+                Refusal::Policy,
+                "no rule admits the pair in either direction",
+            );
         }
         if !certified {
             self.request_svid(&request.destination, ctx);
             return Next::Wait;
         }
-        let key =
-            PairKey { local: request.destination.clone(), remote: request.source.clone() };
+        let key = PairKey {
+            local: request.destination.clone(),
+            remote: request.source.clone(),
+        };
         Next::Grant(key, Box::new(entry))
     }
 
@@ -196,7 +229,9 @@ impl Agent {
     fn take_requests(&mut self, which: impl Fn(&Incoming) -> bool) -> Vec<(NodeUid, Incoming)> {
         let mut taken = Vec::new();
         for (node, peer) in &mut self.peers {
-            let (hits, rest) = std::mem::take(&mut peer.requests).into_iter().partition(&which);
+            let (hits, rest) = std::mem::take(&mut peer.requests)
+                .into_iter()
+                .partition(&which);
             peer.requests = rest;
             let hits: Vec<Incoming> = hits;
             taken.extend(hits.into_iter().map(|request| (node.clone(), request)));
@@ -204,160 +239,13 @@ impl Agent {
         taken
     }
 
-    /// PROOF: an answer to a question of ours, or a renewed proof.
-    pub(super) fn on_proof(
-        &mut self,
+    pub(super) fn reject(
+        &self,
         node: &NodeUid,
-        conn: ConnId,
-        proof: &pb::Proof,
+        pod: &PodUid,
+        error: &ProofError,
         ctx: &mut Ctx<'_>,
-    ) -> Result<(), String> {
-        if !proof.authenticator.is_empty() {
-            let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut())
-            else {
-                return Ok(());
-            };
-            if let Err(error) = channel.proofs.take_number(proof.proof_n) {
-                ctx.counters.proofs_rejected += 1;
-                return Err(error.to_string());
-            }
-        }
-        if proof.id == 0 {
-            return if proof.pod.is_empty() {
-                self.on_node_refresh(node, proof, ctx)
-            } else {
-                self.on_refresh(node, &PodUid::new(proof.pod.clone()), proof, ctx);
-                Ok(())
-            };
-        }
-        // An answer that comes after its question was given up is no fault of the peer.
-        let Some(key) = self.pairs.asking(conn, proof.id) else { return Ok(()) };
-        match proof.refusal() {
-            pb::Refusal::None => self.on_proven(node, &key, proof, ctx),
-            refusal => self.on_refused(&key, refusal, ctx),
-        }
-        Ok(())
-    }
-
-    fn on_proven(&mut self, node: &NodeUid, key: &PairKey, proof: &pb::Proof, ctx: &mut Ctx<'_>) {
-        let (Some(bundle), Some(entry)) =
-            (self.trust.clone(), self.directory.entry(&key.remote).cloned())
-        else {
-            return;
-        };
-        let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut()) else {
-            return;
-        };
-        channel.proofs.confirm(&key.local);
-        let proven = if proof.authenticator.is_empty() {
-            channel.proofs.proven(&entry, ctx.boot()).is_some()
-        } else {
-            let (n, authenticator) = (proof.proof_n, &proof.authenticator);
-            match channel.proofs.verify(&entry, n, authenticator, &bundle, ctx.now) {
-                Ok(_) => {
-                    ctx.counters.proofs_accepted += 1;
-                    true
-                }
-                Err(error) => {
-                    self.reject(node, &key.remote, &error, ctx);
-                    false
-                }
-            }
-        };
-        if !proven {
-            let detail = "its node could not prove the destination";
-            return self.refuse_pair(key, DropReason::AuthenticationFailed, detail, ctx);
-        }
-        if let Some(ask) = self.pairs.of_mut(key).and_then(|pair| pair.ask.as_mut()) {
-            ask.proven = true;
-        }
-        self.step(key, ctx);
-    }
-
-    /// The peer refused a question.
-    fn on_refused(&mut self, key: &PairKey, refusal: pb::Refusal, ctx: &mut Ctx<'_>) {
-        use pb::Refusal;
-        let pause = ctx.jitter(std::time::Duration::from_millis(300));
-        let again = match refusal {
-            Refusal::NotProven | Refusal::NoSlot | Refusal::Busy => true,
-            // The peer's directory may be behind; ours is where its pods are placed by now.
-            Refusal::UnknownSource | Refusal::NoSvid | Refusal::Internal => true,
-            // A pod that is just being started.
-            Refusal::UnknownDestination => true,
-            Refusal::None
-            | Refusal::NotPlaced
-            | Refusal::Proof
-            | Refusal::Policy => false,
-        };
-        let Some(pair) = self.pairs.of_mut(key) else { return };
-        let node = pair.node.clone();
-        if pair.has_rows() && refusal == Refusal::UnknownDestination {
-            // What the rows are for is no more; who has its address now is to be asked again.
-            let addresses = pair.addresses.clone();
-            return addresses.iter().for_each(|address| self.on_stale(&node, *address, ctx));
-        }
-        if pair.has_rows() && refusal == Refusal::Policy {
-            return self.close_pair(key, PairEnd::Revoked, false, ctx);
-        }
-        pair.failures += 1;
-        let failures = pair.failures;
-        if refusal == Refusal::NotProven
-            && let Some(channel) = self.peers.get_mut(&node).and_then(|peer| peer.channel.as_mut())
-        {
-            channel.proofs.unconfirm(&key.local);
-        }
-        if again && failures < MAX_FAILURES {
-            if let Some(pair) = self.pairs.of_mut(key) {
-                pair.ask = None;
-                pair.not_before = ctx.now.boot + pause;
-            }
-            return;
-        }
-        let reason = match refusal {
-            Refusal::Policy => DropReason::DefaultDenyIngress,
-            Refusal::UnknownDestination => DropReason::UnknownDestination,
-            Refusal::None
-            | Refusal::Busy
-            | Refusal::UnknownSource
-            | Refusal::NotPlaced
-            | Refusal::Proof
-            | Refusal::NotProven
-            | Refusal::NoSvid
-            | Refusal::NoSlot
-            | Refusal::Internal => DropReason::AuthenticationRefused,
-        };
-        if let Some(pair) = self.pairs.of_mut(key) {
-            pair.failures = 0;
-        }
-        let detail = format!("its node refused: {}", refusal.as_str_name());
-        self.refuse_pair(key, reason, &detail, ctx);
-    }
-
-    /// A renewed proof of a remote pod.
-    fn on_refresh(&mut self, node: &NodeUid, pod: &PodUid, proof: &pb::Proof, ctx: &mut Ctx<'_>) {
-        let placed = self.directory.entry(pod).filter(|entry| entry.node.uid == *node).cloned();
-        let (Some(entry), Some(bundle)) = (placed, self.trust.clone()) else { return };
-        let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut()) else {
-            return;
-        };
-        let (n, authenticator) = (proof.proof_n, &proof.authenticator);
-        match channel.proofs.verify(&entry, n, authenticator, &bundle, ctx.now) {
-            Ok(proven) => {
-                ctx.counters.proofs_accepted += 1;
-                self.on_remote_proven(pod, proven.expires, ctx);
-            }
-            Err(error) => self.reject(node, pod, &error, ctx),
-        }
-    }
-
-    fn on_remote_proven(&mut self, pod: &PodUid, expires: std::time::Duration, ctx: &mut Ctx<'_>) {
-        for (_, pair) in self.pairs.iter_mut().filter(|(key, _)| key.remote == *pod) {
-            pair.remote_expires = expires;
-        }
-        self.renew_pairs(|key, _| key.remote == *pod, ctx);
-    }
-
-    fn reject(&self, node: &NodeUid, pod: &PodUid, error: &ProofError, ctx: &mut Ctx<'_>) {
+    ) {
         ctx.counters.proofs_rejected += 1;
         ctx.event(Event::ProofRejected {
             node: node.clone(),
@@ -399,10 +287,11 @@ impl Agent {
 
     fn send_refusal(&self, conn: ConnId, id: u64, refusal: pb::Refusal, ctx: &mut Ctx<'_>) {
         ctx.counters.requests_refused += 1;
-        let proof = pb::Proof { id, refusal: refusal.into(), ..pb::Proof::default() };
+        let proof = pb::Proof {
+            id,
+            refusal: refusal.into(),
+            ..pb::Proof::default()
+        };
         ctx.send(conn, &Message::Proof(proof));
     }
 }
-
-/// Refusals of one pair, of the kind that may pass, before its destinations are refused here.
-const MAX_FAILURES: u32 = 5;

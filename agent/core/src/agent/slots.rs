@@ -1,9 +1,6 @@
 //! Keys of a peer: agreed in a channel, told to the engine, used, retired.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::SocketAddr;
 
 use signet_crypto::{
     tls::exporter::{Role, SlotContext, confirm, confirm_matches, psk},
@@ -13,14 +10,13 @@ use signet_crypto::{
 use crate::{
     agent::Agent,
     effects::Ctx,
-    event::{AuditKind, Event, PairEnd},
-    ids::{ConnId, Epoch, NodeUid, Slot},
+    event::Event,
+    ids::{ConnId, Epoch, NodeUid},
     io::{ChannelRole, TunnelEvent},
     peer::{
         channel::{Channel, Negotiation},
         slot::{Command, Keys, Waiting, next_epoch},
     },
-    rows::MapOp,
     wire::{Message, pb},
 };
 
@@ -44,7 +40,9 @@ impl Agent {
                 }
             }
             TunnelEvent::Failed { seq, error } => {
-                let Some(waiting) = self.engine.answered(seq) else { return };
+                let Some(waiting) = self.engine.answered(seq) else {
+                    return;
+                };
                 ctx.event(Event::TunnelFailed { error });
                 match waiting.what {
                     // Both sides start over: a channel makes keys once.
@@ -63,10 +61,16 @@ impl Agent {
     pub(super) fn begin_slot(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
         let live = self.live_epoch(node);
         let deadline = ctx.boot() + self.config.timers.handshake;
-        let Some(slots) = self.engine.slots else { return };
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(slots) = self.engine.slots else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
         let highest = peer.highest;
-        let Some(channel) = peer.channel.as_mut() else { return };
+        let Some(channel) = peer.channel.as_mut() else {
+            return;
+        };
         if channel.role == ChannelRole::Server {
             return;
         }
@@ -77,8 +81,15 @@ impl Agent {
             | Negotiation::Accepted { .. }
             | Negotiation::Ready { .. } => 1,
         };
-        let epoch = next_epoch(highest.max(channel.their_last), live.max(channel.their_live));
-        channel.negotiation = Negotiation::Offered { epoch, tries, deadline };
+        let epoch = next_epoch(
+            highest.max(channel.their_last),
+            live.max(channel.their_live),
+        );
+        channel.negotiation = Negotiation::Offered {
+            epoch,
+            tries,
+            deadline,
+        };
         let (own, port) = slots[epoch.slot().index()];
         let offer = pb::SlotOffer {
             epoch: epoch.0,
@@ -125,8 +136,12 @@ impl Agent {
         refuse: &pb::SlotRefuse,
         ctx: &mut Ctx<'_>,
     ) -> Result<(), String> {
-        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
-        let Some(channel) = peer.channel.as_mut() else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return Ok(());
+        };
+        let Some(channel) = peer.channel.as_mut() else {
+            return Ok(());
+        };
         match channel.negotiation {
             Negotiation::Offered { epoch, tries, .. } if epoch.0 == refuse.epoch => {
                 if tries >= MAX_OFFERS {
@@ -166,11 +181,20 @@ impl Agent {
     }
 
     /// Empties the slot and gives the new keys to the engine.
-    fn set_keys(&mut self, node: &NodeUid, remote: &Remote, ctx: &mut Ctx<'_>) -> Result<(), String> {
+    fn set_keys(
+        &mut self,
+        node: &NodeUid,
+        remote: &Remote,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), String> {
         self.vacate(node, remote.epoch.slot(), ctx);
         let deadline = ctx.boot() + self.config.timers.handshake;
-        let Some(peer) = self.peers.get(node) else { return Ok(()) };
-        let Some(channel) = peer.channel.as_ref() else { return Ok(()) };
+        let Some(peer) = self.peers.get(node) else {
+            return Ok(());
+        };
+        let Some(channel) = peer.channel.as_ref() else {
+            return Ok(());
+        };
         let Some(context) = self.context(channel, remote) else {
             return Err("the engine is gone".to_owned());
         };
@@ -179,21 +203,33 @@ impl Agent {
         let underlay = SocketAddr::new(peer.underlay(channel.remote.ip()), remote.port);
         let keys = Keys::new(remote.epoch, remote.public_key, underlay);
         self.engine.set_peer(node, &keys, psk, initiate, conn, ctx);
-        let Some(peer) = self.peers.get_mut(node) else { return Ok(()) };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return Ok(());
+        };
         peer.highest = peer.highest.max(remote.epoch);
         peer.slots[remote.epoch.slot().index()] = Some(keys);
         if let Some(channel) = peer.channel.as_mut() {
-            channel.negotiation = Negotiation::Keying { context: Box::new(context), deadline };
+            channel.negotiation = Negotiation::Keying {
+                context: Box::new(context),
+                deadline,
+            };
         }
         Ok(())
     }
 
     fn on_engine_done(&mut self, waiting: Waiting, ctx: &mut Ctx<'_>) {
-        let Waiting { node, slot, epoch, what } = waiting;
+        let Waiting {
+            node,
+            slot,
+            epoch,
+            what,
+        } = waiting;
         match what {
             Command::Set(conn) => self.on_keyed(&node, conn, epoch, ctx),
             Command::Allow(addresses) => {
-                let Some(peer) = self.peers.get_mut(&node) else { return };
+                let Some(peer) = self.peers.get_mut(&node) else {
+                    return;
+                };
                 let keys = peer.slots[slot.index()].as_mut();
                 if let Some(keys) = keys.filter(|keys| keys.epoch == epoch) {
                     keys.set_confirmed(addresses);
@@ -207,7 +243,9 @@ impl Agent {
     /// The own engine has the peer: tell the other side.
     fn on_keyed(&mut self, node: &NodeUid, conn: ConnId, epoch: Epoch, ctx: &mut Ctx<'_>) {
         let deadline = ctx.boot() + self.config.timers.handshake;
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
         let own = peer.wanted_row();
         let Some(channel) = peer.channel.as_mut().filter(|channel| channel.conn == conn) else {
             return;
@@ -228,7 +266,10 @@ impl Agent {
             Ok(confirm) => confirm.to_vec(),
             Err(error) => return self.violation(conn, node, error.to_string(), ctx),
         };
-        debug_assert!(own.slot_epoch.contains(&epoch), "keys of {epoch} are in no slot");
+        debug_assert!(
+            own.slot_epoch.contains(&epoch),
+            "keys of {epoch} are in no slot"
+        );
         match channel.role {
             ChannelRole::Server => {
                 let accept = pb::SlotAccept {
@@ -242,7 +283,13 @@ impl Agent {
                 ctx.send(conn, &Message::SlotAccept(accept));
             }
             ChannelRole::Client => {
-                ctx.send(conn, &Message::SlotReady(pb::SlotReady { epoch: epoch.0, confirm }));
+                ctx.send(
+                    conn,
+                    &Message::SlotReady(pb::SlotReady {
+                        epoch: epoch.0,
+                        confirm,
+                    }),
+                );
                 self.slot_ready(node, epoch, ctx);
             }
         }
@@ -275,18 +322,25 @@ impl Agent {
     /// Packets can go in this epoch: pairs move over.
     fn slot_ready(&mut self, node: &NodeUid, epoch: Epoch, ctx: &mut Ctx<'_>) {
         let force = ctx.boot() + self.config.timers.adoption;
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
         if let Some(other) = peer.slots[epoch.slot().other().index()].as_mut() {
             other.retire = Some(other.retire.map_or(force, |at| at.min(force)));
         }
-        let Some(channel) = peer.channel.as_mut() else { return };
+        let Some(channel) = peer.channel.as_mut() else {
+            return;
+        };
         channel.negotiation = Negotiation::Ready { epoch };
         // The client proves its pairs again at once, the server what is left a little later: both
         // at once would do everything twice.
         let client = channel.role == ChannelRole::Client;
         channel.reprove_at = (!client).then(|| ctx.boot() + REPROVE_AFTER);
         ctx.counters.slots_ready += 1;
-        ctx.event(Event::SlotReady { node: node.clone(), epoch });
+        ctx.event(Event::SlotReady {
+            node: node.clone(),
+            epoch,
+        });
         self.write_peer(node, ctx);
         if client {
             self.reprove(node, ctx);
@@ -295,148 +349,33 @@ impl Agent {
         self.review_slots(node, ctx);
     }
 
-    /// Wants every pair that has rows in the channel's epoch.
+    /// Wants every pair with rows of another epoch in the channel's.
     pub(super) fn reprove(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let Some(epoch) = self.peers.get(node).and_then(|peer| peer.epoch()) else { return };
+        let Some(epoch) = self.peers.get(node).and_then(|peer| peer.epoch()) else {
+            return;
+        };
         for (_, pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.node == *node) {
-            if pair.has_rows() && !pair.is_open_in(epoch) {
+            if pair.is_behind(epoch) {
                 pair.wanted.get_or_insert(ctx.now.boot);
             }
         }
     }
 
-    /// The other side no longer receives in this epoch.
-    pub(super) fn on_slot_retire(&mut self, node: &NodeUid, epoch: Epoch, ctx: &mut Ctx<'_>) {
-        let current = self.peers.get(node).and_then(|peer| peer.epoch());
-        let held = self.peers.get(node).is_some_and(|peer| peer.keys(epoch).is_some());
-        if held && current != Some(epoch) {
-            self.vacate(node, epoch.slot(), ctx);
-        }
-    }
-
-    /// Removes a slot's keys, and before them every row that needs them.
-    pub(super) fn vacate(&mut self, node: &NodeUid, slot: Slot, ctx: &mut Ctx<'_>) {
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        let Some(keys) = peer.slots[slot.index()].take() else { return };
-        let epoch = keys.epoch;
-        for key in self.pairs.of_node(node) {
-            self.drop_epoch(&key, epoch, ctx);
-        }
-        if keys.adopted {
-            self.adoption.withdraw_epoch(epoch, keys.allowed(), ctx);
-        }
-        self.write_peer(node, ctx);
-        self.engine.remove_peer(node, &keys, ctx);
-        ctx.event(Event::SlotRetired { node: node.clone(), slot, epoch });
-    }
-
-    /// A pair's rows of one epoch go.
-    fn drop_epoch(&mut self, key: &crate::authn::label::PairKey, epoch: Epoch, ctx: &mut Ctx<'_>) {
-        let Some(pair) = self.pairs.of(key) else { return };
-        let was_open = pair.is_open();
-        let sends = pair.sending.is_some_and(|permit| permit.epoch == epoch);
-        let grants = pair.grant.is_some_and(|grant| grant.epoch == epoch);
-        if was_open && (sends || grants) {
-            self.audit(key, AuditKind::Closed(PairEnd::KeysGone), ctx);
-        }
-        let endpoint = self.endpoints.of_pod(&key.local);
-        let Some(pair) = self.pairs.of_mut(key) else { return };
-        if sends {
-            pair.sending = None;
-            if let Some(endpoint) = endpoint {
-                for address in &pair.addresses {
-                    ctx.bpf(MapOp::RemoveSend(endpoint.send_key(*address)));
-                }
-            }
-        }
-        pair.permit = pair.permit.filter(|permit| permit.epoch != epoch);
-        if grants {
-            pair.old_grants.extend(pair.grant.take());
-        }
-        let (gone, stay) = pair.old_grants.iter().partition(|grant| grant.epoch == epoch);
-        pair.old_grants = stay;
-        let gone: Vec<crate::authn::pair::Grant> = gone;
-        for grant in gone {
-            ctx.bpf(MapOp::RemoveRecv(grant.label));
-            self.labels.free(grant.label);
-        }
-        if was_open && !pair.is_open() {
-            pair.session = None;
-            ctx.counters.pairs_closed += 1;
-            let (local, remote) = (key.local.clone(), key.remote.clone());
-            ctx.event(Event::PairClosed { local, remote, end: PairEnd::KeysGone });
-        }
-        self.drop_idle_pair(key, ctx);
-    }
-
-    /// A channel is gone: keys that it had not finished are of no use to anybody.
-    pub(super) fn abandon_slot(
-        &mut self,
-        node: &NodeUid,
-        channel: Option<Channel>,
-        ctx: &mut Ctx<'_>,
-    ) {
-        let Some(channel) = channel else { return };
-        let epoch = match &channel.negotiation {
-            Negotiation::Keying { context, .. } | Negotiation::Accepted { context, .. } => {
-                Epoch(context.epoch)
-            }
-            Negotiation::Awaiting { .. }
-            | Negotiation::Offered { .. }
-            | Negotiation::Ready { .. } => return,
-        };
-        if self.peers.get(node).is_some_and(|peer| peer.keys(epoch).is_some()) {
-            self.vacate(node, epoch.slot(), ctx);
-        }
-    }
-
-    /// Keys that no pair uses any more retire after a grace for packets under way.
-    pub(super) fn review_slots(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let grace = ctx.boot() + self.config.timers.slot_grace;
-        let pairs = &self.pairs;
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        let Some(current) = peer.epoch() else { return };
-        for keys in peer.slots.iter_mut().flatten() {
-            let epoch = keys.epoch;
-            let used = pairs.iter().any(|(_, pair)| pair.node == *node && pair.uses(epoch));
-            if epoch != current && !keys.adopted && !used {
-                keys.retire = Some(keys.retire.map_or(grace, |at| at.min(grace)));
-            }
-        }
-    }
-
-    /// Brings allowed IPs in line with the pairs that are left.
-    pub(super) fn review_allowed(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let pairs = self.pairs.iter().filter(|(_, pair)| pair.node == *node);
-        let used: BTreeSet<IpAddr> =
-            pairs.flat_map(|(_, pair)| pair.addresses.iter().copied()).collect();
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        for keys in peer.slots.iter_mut().flatten().filter(|keys| !keys.adopted) {
-            let left: BTreeSet<IpAddr> = keys.allowed().intersection(&used).copied().collect();
-            if left != *keys.allowed() {
-                keys.set_allowed(left);
-                self.engine.allow(node, keys, ctx);
-            }
-        }
-    }
-
-    /// Writes the peer's row if it is another now.
-    pub(super) fn write_peer(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let Some(peer) = self.peers.get_mut(node) else { return };
-        let wanted = peer.wanted_row();
-        let keyed = wanted.slot_epoch.iter().any(|epoch| epoch.0 != 0);
-        if peer.row == Some(wanted) || (peer.row.is_none() && !keyed) {
-            return;
-        }
-        peer.row = Some(wanted);
-        ctx.bpf(MapOp::SetPeer(peer.id, wanted));
-    }
-
     /// What both ends of a slot agree on, in TLS role order.
     fn context(&self, channel: &Channel, remote: &Remote) -> Option<SlotContext> {
         let (own_key, own_port) = self.engine.slots?[remote.epoch.slot().index()];
-        let own = (self.config.node_id.clone(), self.config.boot_id, own_key, own_port);
-        let peer = (channel.peer_id.clone(), channel.boot_id, remote.public_key, remote.port);
+        let own = (
+            self.config.node_id.clone(),
+            self.config.boot_id,
+            own_key,
+            own_port,
+        );
+        let peer = (
+            channel.peer_id.clone(),
+            channel.boot_id,
+            remote.public_key,
+            remote.port,
+        );
         let (client, server) = match channel.role {
             ChannelRole::Client => (own, peer),
             ChannelRole::Server => (peer, own),
@@ -459,12 +398,21 @@ impl Agent {
 const REPROVE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn remote(epoch: u64, public_key: &[u8], port: u32) -> Result<Remote, String> {
-    let public_key = public_key.try_into().map_err(|_| "a WireGuard key of a wrong length")?;
-    let port = u16::try_from(port).ok().filter(|port| *port != 0).ok_or("a port out of range")?;
+    let public_key = public_key
+        .try_into()
+        .map_err(|_| "a WireGuard key of a wrong length")?;
+    let port = u16::try_from(port)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or("a port out of range")?;
     if epoch == 0 {
         return Err("an epoch of 0".to_owned());
     }
-    Ok(Remote { epoch: Epoch(epoch), public_key: PublicKey(public_key), port })
+    Ok(Remote {
+        epoch: Epoch(epoch),
+        public_key: PublicKey(public_key),
+        port,
+    })
 }
 
 fn check(

@@ -20,7 +20,15 @@ impl Agent {
             return;
         }
         self.adopted = true;
-        let Adopted { endpoints, send, recv, peers, policy, cidrs, pod_ranges } = adopted;
+        let Adopted {
+            endpoints,
+            send,
+            recv,
+            peers,
+            policy,
+            cidrs,
+            pod_ranges,
+        } = adopted;
         for (peer, _) in &peers {
             self.last_peer = self.last_peer.max(peer.0);
         }
@@ -31,7 +39,13 @@ impl Agent {
             self.last_peer = self.last_peer.max(row.peer.0);
         }
         for (_, row) in &send {
-            if let SendRow::Paired { class, remote, peer, .. } = row {
+            if let SendRow::Paired {
+                class,
+                remote,
+                peer,
+                ..
+            } = row
+            {
                 self.handles.reserve_class(*class);
                 self.handles.reserve_remote(*remote);
                 self.last_peer = self.last_peer.max(peer.0);
@@ -48,12 +62,21 @@ impl Agent {
             self.handles.reserve_class(row.class);
         }
         self.policy.adopt(&policy);
-        self.world.adopt(cidrs.iter().map(|(net, _)| *net), pod_ranges);
+        self.world
+            .adopt(cidrs.iter().map(|(net, _)| *net), pod_ranges);
         let first = signet_abi::CLASS_DYNAMIC;
         self.adoption = Adoption {
             until: None,
-            classes: self.policy.classes().into_iter().filter(|class| class.0 >= first).collect(),
-            endpoints: endpoints.iter().map(|(row, _)| (row.index, row.clone())).collect(),
+            classes: self
+                .policy
+                .classes()
+                .into_iter()
+                .filter(|class| class.0 >= first)
+                .collect(),
+            endpoints: endpoints
+                .iter()
+                .map(|(row, _)| (row.index, row.clone()))
+                .collect(),
             send: send.into_iter().collect(),
             recv: recv.into_iter().collect(),
             peers: peers.into_iter().map(|(peer, _)| peer).collect(),
@@ -118,7 +141,10 @@ impl Agent {
         self.adopt_engine(until, ctx);
         let Adoption { send, recv, .. } = &self.adoption;
         if !(send.is_empty() && recv.is_empty() && self.adoption.endpoints.is_empty()) {
-            ctx.event(Event::AdoptionStarted { send: send.len(), recv: recv.len() });
+            ctx.event(Event::AdoptionStarted {
+                send: send.len(),
+                recv: recv.len(),
+            });
         }
         // Also without rows: old policy classes and peers are cleaned up then.
         self.adoption.until = Some(until);
@@ -146,7 +172,8 @@ impl Agent {
                 }
                 // Nobody can say whose keys these are.
                 Some(_) | None => {
-                    self.adoption.withdraw_epoch(served.epoch, keys.allowed(), ctx);
+                    self.adoption
+                        .withdraw_epoch(served.epoch, keys.allowed(), ctx);
                     self.engine.remove_peer(&NodeUid::new(""), &keys, ctx);
                 }
             }
@@ -160,8 +187,12 @@ impl Agent {
         let nodes: Vec<NodeUid> = self.peers.keys().cloned().collect();
         for node in &nodes {
             for slot in Slot::ALL {
-                let Some(peer) = self.peers.get_mut(node) else { continue };
-                let Some(keys) = peer.slots[slot.index()].as_mut() else { continue };
+                let Some(peer) = self.peers.get_mut(node) else {
+                    continue;
+                };
+                let Some(keys) = peer.slots[slot.index()].as_mut() else {
+                    continue;
+                };
                 let same = serving.iter().position(|served| {
                     served.slot == slot
                         && served.public_key == keys.public_key
@@ -187,7 +218,9 @@ impl Agent {
             }
             // Commands for a slot in negotiation are lost with the connection.
             let negotiating = |peer: &crate::peer::Peer| {
-                peer.channel.as_ref().is_some_and(|channel| channel.epoch().is_none())
+                peer.channel
+                    .as_ref()
+                    .is_some_and(|channel| channel.epoch().is_none())
             };
             if self.peers.get(node).is_some_and(negotiating) {
                 self.drop_channel(node, crate::wire::pb::ByeReason::Engine, ctx);
@@ -218,7 +251,9 @@ impl Agent {
 
     fn node_at(&self, underlay: SocketAddr) -> Option<NodeUid> {
         let nodes = &self.cluster.as_ref()?.nodes;
-        let node = nodes.iter().find(|node| node.underlay.contains(&underlay.ip()))?;
+        let node = nodes
+            .iter()
+            .find(|node| node.underlay.contains(&underlay.ip()))?;
         (node.uid != self.config.node_uid).then(|| node.uid.clone())
     }
 

@@ -37,7 +37,10 @@ impl Agent {
             let greetings = peer.greetings.values().map(|greeting| greeting.deadline);
             earliest.add(greetings.min(), Reason::Channel);
             let channel = peer.channel.as_ref();
-            earliest.add(channel.map(|channel| channel.timeout(timers.dead)), Reason::Channel);
+            earliest.add(
+                channel.map(|channel| channel.timeout(timers.dead)),
+                Reason::Channel,
+            );
             if let Dial::Waiting { at, .. } = peer.dial
                 && peer.channel.is_none()
                 && peer.greetings.is_empty()
@@ -78,20 +81,28 @@ impl Agent {
             self.tend_dial(&node, ctx);
         }
         self.repeat_asks(ctx);
-        let used: BTreeSet<PodUid> = self.pairs.iter().map(|(key, _)| key.remote.clone()).collect();
-        self.directory.shrink(&used, self.config.limits.directory_idle, ctx);
+        let used: BTreeSet<PodUid> = self
+            .pairs
+            .iter()
+            .map(|(key, _)| key.remote.clone())
+            .collect();
+        self.directory
+            .shrink(&used, self.config.limits.directory_idle, ctx);
     }
 
     fn expire_pairs(&mut self, ctx: &mut Ctx<'_>) {
         let now = ctx.boot();
-        let over = self.pairs.keys_where(|_, pair| {
-            pair.grant.is_some_and(|grant| grant.not_after <= now)
-        });
+        let over = self
+            .pairs
+            .keys_where(|_, pair| pair.grant.is_some_and(|grant| grant.not_after <= now));
         for key in over {
             self.close_pair(&key, PairEnd::Expired, false, ctx);
         }
         for (_, pair) in self.pairs.iter_mut() {
-            let (gone, stay) = pair.old_grants.iter().partition(|grant| grant.not_after <= now);
+            let (gone, stay) = pair
+                .old_grants
+                .iter()
+                .partition(|grant| grant.not_after <= now);
             pair.old_grants = stay;
             let gone: Vec<crate::authn::pair::Grant> = gone;
             for grant in gone {
@@ -130,7 +141,9 @@ impl Agent {
 
     fn tend_channel(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
         let (now, timers) = (ctx.boot(), self.config.timers);
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
         let late: Vec<_> = peer
             .greetings
             .iter()
@@ -147,11 +160,20 @@ impl Agent {
         if silent {
             return self.drop_channel(node, pb::ByeReason::Timeout, ctx);
         }
-        let Some(channel) = self.peers.get_mut(node).and_then(|peer| peer.channel.as_mut()) else {
+        let Some(channel) = self
+            .peers
+            .get_mut(node)
+            .and_then(|peer| peer.channel.as_mut())
+        else {
             return;
         };
         if channel.ping_due(now, timers.ping) {
-            ctx.send(channel.conn, &Message::Ping(pb::Ping { nonce: channel.next_id() }));
+            ctx.send(
+                channel.conn,
+                &Message::Ping(pb::Ping {
+                    nonce: channel.next_id(),
+                }),
+            );
         }
         if channel.reprove_at.is_some_and(|at| at <= now) {
             channel.reprove_at = None;
@@ -163,7 +185,10 @@ impl Agent {
     fn retire_slots(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
         let now = ctx.boot();
         for slot in Slot::ALL {
-            let keys = self.peers.get(node).and_then(|peer| peer.slots[slot.index()].as_ref());
+            let keys = self
+                .peers
+                .get(node)
+                .and_then(|peer| peer.slots[slot.index()].as_ref());
             let Some(keys) = keys.filter(|keys| keys.retire.is_some_and(|at| at <= now)) else {
                 continue;
             };
@@ -180,10 +205,13 @@ impl Agent {
     /// Dials again while there is something to say.
     fn tend_dial(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
         let now = ctx.boot();
-        let needed = self.pairs.iter().any(|(_, pair)| {
-            pair.node == *node && (pair.has_rows() || pair.wanted.is_some())
-        });
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let needed = self
+            .pairs
+            .iter()
+            .any(|(_, pair)| pair.node == *node && (pair.has_rows() || pair.wanted.is_some()));
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
         let due = matches!(peer.dial, Dial::Waiting { at, .. } if at <= now);
         if !due || peer.channel.is_some() || !peer.greetings.is_empty() {
             return;
@@ -205,9 +233,13 @@ impl Agent {
     fn repeat_asks(&mut self, ctx: &mut Ctx<'_>) {
         let now = ctx.boot();
         let retry = self.config.timers.retry;
-        let late = self.pairs.keys_where(|_, pair| pair.ask.is_some_and(|ask| ask.deadline <= now));
+        let late = self
+            .pairs
+            .keys_where(|_, pair| pair.ask.is_some_and(|ask| ask.deadline <= now));
         for key in late {
-            let Some(pair) = self.pairs.of_mut(&key) else { continue };
+            let Some(pair) = self.pairs.of_mut(&key) else {
+                continue;
+            };
             pair.ask = None;
             pair.failures += 1;
             let failures = pair.failures;
@@ -237,9 +269,11 @@ impl Agent {
         for key in behind {
             let node = self.pairs.of(&key).map(|pair| pair.node.clone());
             let epoch = node.and_then(|node| self.peers.get(&node)?.epoch());
-            let Some(pair) = self.pairs.of_mut(&key) else { continue };
+            let Some(pair) = self.pairs.of_mut(&key) else {
+                continue;
+            };
             pair.not_before = Duration::ZERO;
-            if epoch.is_some_and(|epoch| pair.has_rows() && !pair.is_open_in(epoch)) {
+            if epoch.is_some_and(|epoch| pair.is_behind(epoch)) {
                 pair.wanted = Some(now);
                 self.step(&key, ctx);
             }

@@ -24,7 +24,11 @@ pub(crate) enum Want {
     /// Its pair is being opened.
     Pairing(PodUid),
     /// It is refused: by a row, unless a row of a previous instance still lets it pass (`row`).
-    Refused { until: Duration, reason: DropReason, row: bool },
+    Refused {
+        until: Duration,
+        reason: DropReason,
+        row: bool,
+    },
 }
 
 impl Want {
@@ -38,8 +42,17 @@ impl Agent {
         let drop = |reason, ctx: &mut Ctx<'_>| {
             if packet.is_some() {
                 ctx.counters.held_dropped += 1;
-                let SendKey { endpoint, destination, .. } = key;
-                ctx.push(Output::DropHeld { endpoint, destination, reason, count: 1 });
+                let SendKey {
+                    endpoint,
+                    destination,
+                    ..
+                } = key;
+                ctx.push(Output::DropHeld {
+                    endpoint,
+                    destination,
+                    reason,
+                    count: 1,
+                });
             }
         };
         let destination = key.destination.to_canonical();
@@ -52,8 +65,16 @@ impl Agent {
             // It was on its way here while the row was written.
             if let Some(packet) = packet {
                 ctx.counters.released += 1;
-                let SendKey { endpoint, generation, .. } = key;
-                ctx.push(Output::Inject { endpoint, generation, packet });
+                let SendKey {
+                    endpoint,
+                    generation,
+                    ..
+                } = key;
+                ctx.push(Output::Inject {
+                    endpoint,
+                    generation,
+                    packet,
+                });
             }
             return;
         }
@@ -98,7 +119,10 @@ impl Agent {
             return;
         };
         let local = endpoint.pod.clone();
-        let entry = match self.directory.resolve(LookupKey::Address(key.destination), ctx) {
+        let entry = match self
+            .directory
+            .resolve(LookupKey::Address(key.destination), ctx)
+        {
             Resolution::Known(entry) => entry.clone(),
             Resolution::Pending => return,
         };
@@ -106,7 +130,10 @@ impl Agent {
             let detail = "the destination runs on this node and is not reached by the tunnel";
             return self.refuse(key, DropReason::UnknownDestination, detail, ctx);
         }
-        let pair = PairKey { local, remote: entry.uid.clone() };
+        let pair = PairKey {
+            local,
+            remote: entry.uid.clone(),
+        };
         self.wants.insert(key, Want::Pairing(entry.uid.clone()));
         self.ensure_pair(&pair, &entry, ctx);
         if let Some(pair) = self.pairs.of_mut(&pair) {
@@ -129,7 +156,10 @@ impl Agent {
             let node = entry.node.uid.clone();
             let addresses = entry.pod.addresses.iter().copied();
             let addresses = addresses.take(crate::endpoint::MAX_ADDRESSES).collect();
-            self.pairs.insert(key.clone(), Pair::new(node, addresses, class, remote, entry.spiffe_id.clone()));
+            self.pairs.insert(
+                key.clone(),
+                Pair::new(node, addresses, class, remote, entry.spiffe_id.clone()),
+            );
         }
     }
 
@@ -171,7 +201,13 @@ impl Agent {
         let row = !self.adoption.send.contains_key(&key);
         self.wants.insert(key, Want::Refused { until, reason, row });
         if row {
-            ctx.bpf(MapOp::SetSend(key, SendRow::Refused { reason, not_after: until }));
+            ctx.bpf(MapOp::SetSend(
+                key,
+                SendRow::Refused {
+                    reason,
+                    not_after: until,
+                },
+            ));
         }
         self.hold.discard(key, reason, ctx);
         ctx.counters.pairs_refused += 1;
@@ -209,7 +245,9 @@ impl Agent {
     pub(super) fn flush_refusals(&mut self, of: impl Fn(&SendKey) -> bool, ctx: &mut Ctx<'_>) {
         let mut again = Vec::new();
         self.wants.retain(|key, want| {
-            let Want::Refused { row, .. } = want else { return true };
+            let Want::Refused { row, .. } = want else {
+                return true;
+            };
             if !of(key) {
                 return true;
             }
@@ -233,16 +271,28 @@ impl Agent {
 
     /// Destinations that wait for this pair.
     pub(super) fn wants_of(&self, key: &PairKey) -> Vec<SendKey> {
-        let Some(endpoint) = self.endpoints.of_pod(&key.local) else { return Vec::new() };
+        let Some(endpoint) = self.endpoints.of_pod(&key.local) else {
+            return Vec::new();
+        };
         let waits = |want: &Want| matches!(want, Want::Pairing(remote) if *remote == key.remote);
-        let own = self.wants.iter().filter(|(want, _)| want.endpoint == endpoint.index);
-        own.filter(|(_, want)| waits(want)).map(|(want, _)| *want).collect()
+        let own = self
+            .wants
+            .iter()
+            .filter(|(want, _)| want.endpoint == endpoint.index);
+        own.filter(|(_, want)| waits(want))
+            .map(|(want, _)| *want)
+            .collect()
     }
 
     /// Whether a send row of a pair covers this destination.
     fn sends(&self, local: &PodUid, destination: IpAddr) -> bool {
-        let Some(entry) = self.directory.at(destination) else { return false };
-        let key = PairKey { local: local.clone(), remote: entry.uid.clone() };
+        let Some(entry) = self.directory.at(destination) else {
+            return false;
+        };
+        let key = PairKey {
+            local: local.clone(),
+            remote: entry.uid.clone(),
+        };
         self.pairs
             .of(&key)
             .is_some_and(|pair| pair.sending.is_some() && pair.addresses.contains(&destination))
@@ -283,9 +333,14 @@ enum Side {
 }
 
 fn side(map: &PortMap, isolated: bool) -> Side {
-    let ranges = || map.ranges().flat_map(|(_, ranges)| ranges.iter().map(|range| range.verdict));
+    let ranges = || {
+        map.ranges()
+            .flat_map(|(_, ranges)| ranges.iter().map(|range| range.verdict))
+    };
     let all = || map.any_protocol().into_iter().chain(ranges());
-    let any_denied = map.any_protocol().is_some_and(|verdict| verdict.action == Action::Deny);
+    let any_denied = map
+        .any_protocol()
+        .is_some_and(|verdict| verdict.action == Action::Deny);
     if all().any(|verdict| verdict.action == Action::Allow) || !(isolated || any_denied) {
         Side::Admits
     } else if all().any(|verdict| verdict.action == Action::Deny) {

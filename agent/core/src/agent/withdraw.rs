@@ -36,13 +36,19 @@ impl Agent {
     }
 
     fn on_remote_new(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
-        let Some(entry) = self.directory.entry(pod) else { return };
+        let Some(entry) = self.directory.entry(pod) else {
+            return;
+        };
         let addresses = entry.pod.addresses.clone();
         let node = entry.node.clone();
         self.learn_node(&node, ctx);
         self.flush_refusals(|key| addresses.contains(&key.destination), ctx);
-        let waiting: Vec<_> =
-            self.wants.keys().filter(|key| addresses.contains(&key.destination)).copied().collect();
+        let waiting: Vec<_> = self
+            .wants
+            .keys()
+            .filter(|key| addresses.contains(&key.destination))
+            .copied()
+            .collect();
         for key in waiting {
             self.advance_want(key, ctx);
         }
@@ -52,11 +58,17 @@ impl Agent {
     /// Labels changed: other rules may hold now.
     fn on_remote_facts(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
         self.close_unadmitted(ctx);
-        let locals: BTreeSet<PodUid> =
-            self.pairs.of_remote(pod).into_iter().map(|key| key.local).collect();
+        let locals: BTreeSet<PodUid> = self
+            .pairs
+            .of_remote(pod)
+            .into_iter()
+            .map(|key| key.local)
+            .collect();
         let locals: Vec<PodUid> = locals.into_iter().collect();
         self.apply_policy(&locals, ctx);
-        let Some(entry) = self.directory.entry(pod) else { return };
+        let Some(entry) = self.directory.entry(pod) else {
+            return;
+        };
         let addresses = entry.pod.addresses.clone();
         self.flush_refusals(|key| addresses.contains(&key.destination), ctx);
     }
@@ -85,14 +97,20 @@ impl Agent {
     pub(super) fn nodes_gone(&self, view: &crate::facts::ClusterView) -> Vec<NodeUid> {
         let stay: BTreeSet<&NodeUid> = view.nodes.iter().map(|node| &node.uid).collect();
         let before = self.cluster.iter().flat_map(|before| &before.nodes);
-        before.map(|node| &node.uid).filter(|uid| !stay.contains(uid)).cloned().collect()
+        before
+            .map(|node| &node.uid)
+            .filter(|uid| !stay.contains(uid))
+            .cloned()
+            .collect()
     }
 
     /// A peer's own stream from the identity service is down: its lease runs out unless it comes
     /// back. Only the service's word on this stream counts, never a broken stream of my own.
     pub(super) fn on_peer_stream(&mut self, node: &NodeUid, up: bool, ctx: &mut Ctx<'_>) {
         let until = (!up).then(|| ctx.boot() + self.config.timers.lease);
-        let Some(peer) = self.peers.get_mut(node) else { return };
+        let Some(peer) = self.peers.get_mut(node) else {
+            return;
+        };
         let until = match (peer.lease_until, until) {
             (Some(running), Some(_)) => Some(running),
             (_, until) => until,
@@ -119,7 +137,9 @@ impl Agent {
 
     /// The pod that we think has this address is no more on that node.
     pub(super) fn on_stale(&mut self, node: &NodeUid, address: IpAddr, ctx: &mut Ctx<'_>) {
-        let Some(entry) = self.directory.at(address) else { return };
+        let Some(entry) = self.directory.at(address) else {
+            return;
+        };
         if entry.node.uid != *node {
             return;
         }
@@ -130,9 +150,10 @@ impl Agent {
         self.adoption.withdraw_addresses(&[address], ctx);
         self.directory.forget(&pod, ctx);
         // An answer for somebody who waits will come by another question, if anybody does.
-        let waiting = self.wants.iter().any(|(key, want)| {
-            key.destination == address && want.is_resolving()
-        });
+        let waiting = self
+            .wants
+            .iter()
+            .any(|(key, want)| key.destination == address && want.is_resolving());
         if waiting {
             self.directory.resolve(LookupKey::Address(address), ctx);
         }

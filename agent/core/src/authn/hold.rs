@@ -10,13 +10,7 @@ use std::{
 
 use signet_abi::DropReason;
 
-use crate::{
-    effects::Ctx,
-    facts::Limits,
-    ids::EndpointIndex,
-    io::Output,
-    rows::SendKey,
-};
+use crate::{effects::Ctx, facts::Limits, ids::EndpointIndex, io::Output, rows::SendKey};
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -35,7 +29,13 @@ pub(crate) struct Hold {
 
 impl Hold {
     /// Takes a packet, or drops it if a budget is used up.
-    pub(crate) fn push(&mut self, key: SendKey, packet: Vec<u8>, limits: &Limits, ctx: &mut Ctx<'_>) {
+    pub(crate) fn push(
+        &mut self,
+        key: SendKey,
+        packet: Vec<u8>,
+        limits: &Limits,
+        ctx: &mut Ctx<'_>,
+    ) {
         let size = packet.len();
         let queue = self.queues.entry(key).or_default();
         let endpoint = self.endpoint_bytes.entry(key.endpoint).or_default();
@@ -62,8 +62,16 @@ impl Hold {
     pub(crate) fn release(&mut self, key: SendKey, ctx: &mut Ctx<'_>) {
         for (_, packet) in self.take(key) {
             ctx.counters.released += 1;
-            let SendKey { endpoint, generation, destination: _ } = key;
-            ctx.push(Output::Inject { endpoint, generation, packet });
+            let SendKey {
+                endpoint,
+                generation,
+                destination: _,
+            } = key;
+            ctx.push(Output::Inject {
+                endpoint,
+                generation,
+                packet,
+            });
         }
     }
 
@@ -94,7 +102,11 @@ impl Hold {
     }
 
     pub(crate) fn timeout(&self, longest: Duration) -> Option<Duration> {
-        let oldest = self.queues.values().filter_map(|queue| queue.packets.front()).min_by_key(|p| p.0);
+        let oldest = self
+            .queues
+            .values()
+            .filter_map(|queue| queue.packets.front())
+            .min_by_key(|p| p.0);
         oldest.map(|(at, _)| *at + longest)
     }
 
@@ -102,7 +114,10 @@ impl Hold {
         let keys: Vec<SendKey> = self.queues.keys().copied().collect();
         for key in keys {
             let mut count = 0;
-            while self.since(&key).is_some_and(|at| at + longest <= ctx.boot()) {
+            while self
+                .since(&key)
+                .is_some_and(|at| at + longest <= ctx.boot())
+            {
                 self.pop(key);
                 count += 1;
             }

@@ -1,6 +1,6 @@
 //! Labels: drawn at random by the receiver, unique among those alive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::{
     effects::Ctx,
@@ -26,9 +26,11 @@ impl Labels {
         loop {
             let mut bytes = [0; 8];
             ctx.random.fill(&mut bytes[3..]);
-            let Some(label) = Label::new(u64::from_be_bytes(bytes)) else { continue };
-            if !self.owners.contains_key(&label) {
-                self.owners.insert(label, Some(owner.clone()));
+            let Some(label) = Label::new(u64::from_be_bytes(bytes)) else {
+                continue;
+            };
+            if let Entry::Vacant(free) = self.owners.entry(label) {
+                free.insert(Some(owner.clone()));
                 return label;
             }
         }

@@ -6,7 +6,7 @@ use signet_crypto::{spiffe_id::SpiffeId, time::Now};
 
 use crate::{
     authn::label::PairKey,
-    ids::{ConnId, Epoch, Label, NodeUid, PodUid, RemoteId, ClassId},
+    ids::{ClassId, ConnId, Epoch, Label, NodeUid, PodUid, RemoteId},
 };
 
 /// What the local node granted: a receive row.
@@ -136,6 +136,12 @@ impl Pair {
             || self.sending.is_some_and(|permit| permit.epoch == epoch)
     }
 
+    /// Rows in use are of another epoch than `epoch`.
+    pub(crate) fn is_behind(&self, epoch: Epoch) -> bool {
+        self.grant.is_some_and(|grant| grant.epoch != epoch)
+            || self.sending.is_some_and(|permit| permit.epoch != epoch)
+    }
+
     /// Nothing of it is worth keeping.
     pub(crate) fn is_idle(&self) -> bool {
         !self.has_rows() && self.wanted.is_none() && self.answers.is_empty() && self.ask.is_none()
@@ -192,9 +198,10 @@ impl Pairs {
 
     /// The pair whose open question has this number.
     pub(crate) fn asking(&self, conn: ConnId, id: u64) -> Option<PairKey> {
-        let mut hits = self.pairs.iter().filter(|(_, pair)| {
-            pair.ask.is_some_and(|ask| ask.id == id && ask.conn == conn)
-        });
+        let mut hits = self
+            .pairs
+            .iter()
+            .filter(|(_, pair)| pair.ask.is_some_and(|ask| ask.id == id && ask.conn == conn));
         hits.next().map(|(key, _)| key.clone())
     }
 }

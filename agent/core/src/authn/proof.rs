@@ -50,7 +50,10 @@ pub(crate) enum ProofError {
     #[error(transparent)]
     Authenticator(#[from] AuthenticatorError),
     #[error("certificate is bound to {what} of another {of}, not to what the directory says")]
-    Binding { what: &'static str, of: &'static str },
+    Binding {
+        what: &'static str,
+        of: &'static str,
+    },
 }
 
 /// Both directions of proofs on one channel.
@@ -93,7 +96,10 @@ impl Proofs {
         self.made += 1;
         let request = request(&self.their_nonce, self.made);
         let authenticator = authenticator::create(&self.mine, &request, svid)?;
-        Ok(Made { n: self.made, authenticator })
+        Ok(Made {
+            n: self.made,
+            authenticator,
+        })
     }
 
     /// Whether the peer holds a proof of this local pod.
@@ -141,14 +147,24 @@ impl Proofs {
         };
         let svid = self.check(n, proof, bundle, now, &expect)?;
         let binding = svid.binding.as_ref();
-        let bound = |uid: fn(&signet_crypto::x509::profile::Binding) -> &String, expected: &String| {
+        let bound = |uid: fn(&signet_crypto::x509::profile::Binding) -> &String,
+                     expected: &String| {
             binding.is_some_and(|binding| uid(binding) == expected)
         };
         if !bound(|binding| &binding.namespace_uid, &entry.namespace_uid) {
-            return Err(ProofError::Binding { what: "the UID", of: "namespace" });
+            return Err(ProofError::Binding {
+                what: "the UID",
+                of: "namespace",
+            });
         }
-        if !bound(|binding| &binding.service_account_uid, &entry.service_account_uid) {
-            return Err(ProofError::Binding { what: "the UID", of: "service account" });
+        if !bound(
+            |binding| &binding.service_account_uid,
+            &entry.service_account_uid,
+        ) {
+            return Err(ProofError::Binding {
+                what: "the UID",
+                of: "service account",
+            });
         }
         let proven = Proven {
             id: svid.id,
@@ -186,7 +202,14 @@ impl Proofs {
         expect: &Expect,
     ) -> Result<VerifiedSvid, ProofError> {
         let request = request(&self.my_nonce, n);
-        Ok(authenticator::verify(&self.theirs, &request, proof, bundle, now.wall, expect)?)
+        Ok(authenticator::verify(
+            &self.theirs,
+            &request,
+            proof,
+            bundle,
+            now.wall,
+            expect,
+        )?)
     }
 }
 
@@ -195,5 +218,7 @@ fn request(verifier_nonce: &[u8; 32], n: u64) -> Request {
     hash.update(b"signet proof context");
     hash.update(verifier_nonce);
     hash.update(n.to_be_bytes());
-    Request { context: hash.finalize().into() }
+    Request {
+        context: hash.finalize().into(),
+    }
 }

@@ -66,7 +66,10 @@ impl Endpoint {
             generation: self.generation,
             ifindex: self.ifindex,
             class: self.class,
-            identity: self.known.as_ref().map_or(IdentityId(0), |known| known.identity),
+            identity: self
+                .known
+                .as_ref()
+                .map_or(IdentityId(0), |known| known.identity),
             policy_generation: self.policy_generation,
             // Nothing is known of it: nothing passes.
             ingress_isolated: self.known.is_none() || self.isolation.ingress,
@@ -81,7 +84,11 @@ impl Endpoint {
     }
 
     pub(crate) fn send_key(&self, destination: IpAddr) -> SendKey {
-        SendKey { endpoint: self.index, generation: self.generation, destination }
+        SendKey {
+            endpoint: self.index,
+            generation: self.generation,
+            destination,
+        }
     }
 }
 

@@ -37,7 +37,11 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     pub(crate) fn new() -> Self {
-        Self { held: None, next: Next::Idle, failures: 0 }
+        Self {
+            held: None,
+            next: Next::Idle,
+            failures: 0,
+        }
     }
 
     /// The certificate, unless there is none or it has run out.
@@ -56,9 +60,15 @@ impl Certificate {
 
     pub(crate) fn issued(&mut self, svid: Arc<X509Svid>, ctx: &mut Ctx<'_>) {
         let expires = ctx.now.deadline(svid.not_after());
-        let lifetime = svid.not_after().as_secs().saturating_sub(svid.not_before().as_secs());
+        let lifetime = svid
+            .not_after()
+            .as_secs()
+            .saturating_sub(svid.not_before().as_secs());
         // 50 % +- 10 % of the lifetime before its end.
-        let left = lifetime.saturating_mul(1000).saturating_mul(400 + ctx.below(201)) / 1000;
+        let left = lifetime
+            .saturating_mul(1000)
+            .saturating_mul(400 + ctx.below(201))
+            / 1000;
         let renew = expires.saturating_sub(Duration::from_millis(left));
         self.next = Next::At(renew.max(ctx.boot() + Duration::from_secs(1)));
         self.held = Some(Held { svid, expires });

@@ -58,11 +58,21 @@ pub(crate) enum Negotiation {
     /// The server waits for SLOT_OFFER.
     Awaiting { deadline: Duration },
     /// The client has sent SLOT_OFFER.
-    Offered { epoch: Epoch, tries: u32, deadline: Duration },
+    Offered {
+        epoch: Epoch,
+        tries: u32,
+        deadline: Duration,
+    },
     /// The own engine is being told.
-    Keying { context: Box<SlotContext>, deadline: Duration },
+    Keying {
+        context: Box<SlotContext>,
+        deadline: Duration,
+    },
     /// The server has sent SLOT_ACCEPT.
-    Accepted { context: Box<SlotContext>, deadline: Duration },
+    Accepted {
+        context: Box<SlotContext>,
+        deadline: Duration,
+    },
     /// Packets can go.
     Ready { epoch: Epoch },
 }
@@ -105,10 +115,9 @@ pub(crate) fn peer_of(connected: &Connected, config: &Config) -> Result<NodeUid,
     }
     let node = match id.kind() {
         IdKind::Node { uid } => NodeUid::new(uid),
-        IdKind::Workload { .. }
-        | IdKind::IdentityService
-        | IdKind::TrustDomain
-        | IdKind::Other => return Err(not_a_node()),
+        IdKind::Workload { .. } | IdKind::IdentityService | IdKind::TrustDomain | IdKind::Other => {
+            return Err(not_a_node());
+        }
     };
     if node == config.node_uid {
         return Err(GreetingError::Myself);
@@ -130,18 +139,39 @@ impl Greeting {
         }
         if hello.node_uid != node.as_str() {
             let said = hello.node_uid.clone();
-            return Err(GreetingError::Node { said, proven: node.clone() });
+            return Err(GreetingError::Node {
+                said,
+                proven: node.clone(),
+            });
         }
         let length = |what| move |_| GreetingError::Length(what);
-        let boot_id = hello.boot_id.as_slice().try_into().map_err(length("boot_id"))?;
-        let nonce = hello.proof_nonce.as_slice().try_into().map_err(length("proof_nonce"))?;
-        let Connected { conn, role, peer, secrets, key_exchange, cipher, remote } = self.connected;
+        let boot_id = hello
+            .boot_id
+            .as_slice()
+            .try_into()
+            .map_err(length("boot_id"))?;
+        let nonce = hello
+            .proof_nonce
+            .as_slice()
+            .try_into()
+            .map_err(length("proof_nonce"))?;
+        let Connected {
+            conn,
+            role,
+            peer,
+            secrets,
+            key_exchange,
+            cipher,
+            remote,
+        } = self.connected;
         let agrees = match (secrets.role(), role) {
             (Role::Client, ChannelRole::Client) | (Role::Server, ChannelRole::Server) => true,
             (Role::Client, ChannelRole::Server) | (Role::Server, ChannelRole::Client) => false,
         };
         if !agrees {
-            return Err(GreetingError::Secrets("they are of the other role".to_owned()));
+            return Err(GreetingError::Secrets(
+                "they are of the other role".to_owned(),
+            ));
         }
         let secret = |error: signet_crypto::tls::exporter::ExportError| {
             GreetingError::Secrets(error.to_string())
@@ -214,7 +244,10 @@ impl Channel {
 
     pub(crate) fn timeout(&self, dead: Duration) -> Duration {
         let alive = self.ping_at.min(self.heard + dead);
-        let negotiated = self.negotiation.deadline().map_or(alive, |at| at.min(alive));
+        let negotiated = self
+            .negotiation
+            .deadline()
+            .map_or(alive, |at| at.min(alive));
         self.reprove_at.map_or(negotiated, |at| at.min(negotiated))
     }
 }

@@ -49,14 +49,48 @@ mod tests {
     fn table() {
         let (a, b) = (NodeUid::new("a"), NodeUid::new("b"));
         let (boot, other) = ([1; 16], [2; 16]);
-        let one = |boot_id, instance, client| Contender { boot_id, instance, client };
+        let one = |boot_id, instance, client| Contender {
+            boot_id,
+            instance,
+            client,
+        };
         let rows = [
-            ("newer instance", one(&boot, 1, &a), one(&boot, 2, &b), Outcome::Replace),
-            ("older instance", one(&boot, 2, &b), one(&boot, 1, &a), Outcome::KeepCurrent),
-            ("smaller client", one(&boot, 1, &b), one(&boot, 1, &a), Outcome::Replace),
-            ("greater client", one(&boot, 1, &a), one(&boot, 1, &b), Outcome::KeepCurrent),
-            ("redial", one(&boot, 1, &a), one(&boot, 1, &a), Outcome::Replace),
-            ("boot", one(&boot, 9, &a), one(&other, 1, &b), Outcome::Rebooted),
+            (
+                "newer instance",
+                one(&boot, 1, &a),
+                one(&boot, 2, &b),
+                Outcome::Replace,
+            ),
+            (
+                "older instance",
+                one(&boot, 2, &b),
+                one(&boot, 1, &a),
+                Outcome::KeepCurrent,
+            ),
+            (
+                "smaller client",
+                one(&boot, 1, &b),
+                one(&boot, 1, &a),
+                Outcome::Replace,
+            ),
+            (
+                "greater client",
+                one(&boot, 1, &a),
+                one(&boot, 1, &b),
+                Outcome::KeepCurrent,
+            ),
+            (
+                "redial",
+                one(&boot, 1, &a),
+                one(&boot, 1, &a),
+                Outcome::Replace,
+            ),
+            (
+                "boot",
+                one(&boot, 9, &a),
+                one(&other, 1, &b),
+                Outcome::Rebooted,
+            ),
         ];
         for (name, current, new, outcome) in rows {
             assert_eq!(decide(current, new), outcome, "{name}");
@@ -67,8 +101,16 @@ mod tests {
     fn both_orders_of_arrival_leave_the_same_channel() {
         let (a, b) = (NodeUid::new("a"), NodeUid::new("b"));
         let boot = [1; 16];
-        let of_a = Contender { boot_id: &boot, instance: 5, client: &a };
-        let of_b = Contender { boot_id: &boot, instance: 5, client: &b };
+        let of_a = Contender {
+            boot_id: &boot,
+            instance: 5,
+            client: &a,
+        };
+        let of_b = Contender {
+            boot_id: &boot,
+            instance: 5,
+            client: &b,
+        };
         assert_eq!(decide(of_a, of_b), Outcome::KeepCurrent);
         assert_eq!(decide(of_b, of_a), Outcome::Replace);
     }

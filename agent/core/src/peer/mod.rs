@@ -85,17 +85,23 @@ impl Peer {
     }
 
     pub(crate) fn keys(&self, epoch: Epoch) -> Option<&Keys> {
-        self.slots[epoch.slot().index()].as_ref().filter(|keys| keys.epoch == epoch)
+        self.slots[epoch.slot().index()]
+            .as_ref()
+            .filter(|keys| keys.epoch == epoch)
     }
 
     pub(crate) fn keys_mut(&mut self, epoch: Epoch) -> Option<&mut Keys> {
-        self.slots[epoch.slot().index()].as_mut().filter(|keys| keys.epoch == epoch)
+        self.slots[epoch.slot().index()]
+            .as_mut()
+            .filter(|keys| keys.epoch == epoch)
     }
 
     /// The row of `peers` as it should be. Slots of a previous instance go by its own row.
     pub(crate) fn wanted_row(&self) -> PeerRow {
         let epoch = |slot: Slot| {
-            let keys = self.slots[slot.index()].as_ref().filter(|keys| !keys.adopted);
+            let keys = self.slots[slot.index()]
+                .as_ref()
+                .filter(|keys| !keys.adopted);
             keys.map_or(Epoch(0), |keys| keys.epoch)
         };
         PeerRow {

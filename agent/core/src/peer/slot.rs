@@ -160,8 +160,12 @@ impl Engine {
 
     fn next(&mut self, node: &NodeUid, keys: &Keys, what: Command) -> u64 {
         self.last += 1;
-        let waiting =
-            Waiting { node: node.clone(), slot: keys.epoch.slot(), epoch: keys.epoch, what };
+        let waiting = Waiting {
+            node: node.clone(),
+            slot: keys.epoch.slot(),
+            epoch: keys.epoch,
+            what,
+        };
         self.waiting.insert(self.last, waiting);
         self.last
     }
@@ -180,7 +184,10 @@ pub(crate) fn next_epoch(last: Epoch, live: Epoch) -> Epoch {
 
 /// Single addresses as networks.
 pub(crate) fn nets(addresses: &BTreeSet<IpAddr>) -> Vec<IpNet> {
-    addresses.iter().map(|address| IpNet::from(*address)).collect()
+    addresses
+        .iter()
+        .map(|address| IpNet::from(*address))
+        .collect()
 }
 
 /// Networks that are single addresses; the agent sets no others.
@@ -194,9 +201,20 @@ mod tests {
 
     #[test]
     fn epochs_never_take_the_live_slot() {
-        let rows = [((0, 0), 1), ((1, 1), 2), ((2, 1), 4), ((3, 2), 5), ((7, 7), 8), ((8, 7), 10)];
+        let rows = [
+            ((0, 0), 1),
+            ((1, 1), 2),
+            ((2, 1), 4),
+            ((3, 2), 5),
+            ((7, 7), 8),
+            ((8, 7), 10),
+        ];
         for ((last, live), next) in rows {
-            assert_eq!(next_epoch(Epoch(last), Epoch(live)), Epoch(next), "{last} {live}");
+            assert_eq!(
+                next_epoch(Epoch(last), Epoch(live)),
+                Epoch(next),
+                "{last} {live}"
+            );
         }
     }
 }

@@ -10,7 +10,8 @@ fn lookup(map: &Entries, protocol: u8, port: u16) -> Option<PolicyValue> {
             let same = |a: u16, b: u16| u32::from(a) >> shift == u32::from(b) >> shift;
             key.protocol == protocol && same(key.port, port)
         });
-        hits.max_by_key(|(key, _)| key.port_bits).map(|(_, value)| *value)
+        hits.max_by_key(|(key, _)| key.port_bits)
+            .map(|(_, value)| *value)
     })
 }
 
@@ -27,13 +28,32 @@ fn key(protocol: u8, port: u16, bits: u8) -> PolicyKey {
 }
 
 fn map() -> impl Strategy<Value = Entries> {
-    let entry = (prop_oneof![Just(0u8), Just(6), Just(17)], 0u16..8, 0u8..=16, 0u32..4, any::<bool>());
+    let entry = (
+        prop_oneof![Just(0u8), Just(6), Just(17)],
+        0u16..8,
+        0u8..=16,
+        0u32..4,
+        any::<bool>(),
+    );
     proptest::collection::vec(entry, 0..10).prop_map(|entries| {
-        let entries = entries.into_iter().map(|(protocol, port, bits, rule, allow)| {
-            // Without a protocol there are no ports.
-            let key = if protocol == 0 { key(0, 0, 0) } else { key(protocol, port << 13, bits) };
-            (key, PolicyValue { rule, allow, authentication_required: false })
-        });
+        let entries = entries
+            .into_iter()
+            .map(|(protocol, port, bits, rule, allow)| {
+                // Without a protocol there are no ports.
+                let key = if protocol == 0 {
+                    key(0, 0, 0)
+                } else {
+                    key(protocol, port << 13, bits)
+                };
+                (
+                    key,
+                    PolicyValue {
+                        rule,
+                        allow,
+                        authentication_required: false,
+                    },
+                )
+            });
         entries.collect()
     })
 }

@@ -35,7 +35,9 @@ impl Maps {
                 self.endpoints.insert(row.index, row);
             }
             MapOp::RemoveEndpoint { index, .. } => {
-                self.endpoints.remove(&index).expect("an endpoint that is there");
+                self.endpoints
+                    .remove(&index)
+                    .expect("an endpoint that is there");
             }
             MapOp::SetSend(key, row) => {
                 self.send.insert(key, row);
@@ -44,11 +46,16 @@ impl Maps {
                 self.send.remove(&key).expect("a send row that is there");
             }
             MapOp::SetRecv(label, row) => {
-                assert!(self.peers.contains_key(&row.peer), "a receive row before its peer");
+                assert!(
+                    self.peers.contains_key(&row.peer),
+                    "a receive row before its peer"
+                );
                 self.recv.insert(label, row);
             }
             MapOp::RemoveRecv(label) => {
-                self.recv.remove(&label).expect("a receive row that is there");
+                self.recv
+                    .remove(&label)
+                    .expect("a receive row that is there");
             }
             MapOp::SetPeer(peer, row) => {
                 self.peers.insert(peer, row);
@@ -60,7 +67,9 @@ impl Maps {
                 self.policy.insert(key, value);
             }
             MapOp::RemovePolicy(key) => {
-                self.policy.remove(&key).expect("a policy entry that is there");
+                self.policy
+                    .remove(&key)
+                    .expect("a policy entry that is there");
             }
             MapOp::SetCidr(net, class) => {
                 self.cidrs.insert(net, class);
@@ -88,7 +97,8 @@ impl Maps {
                     && key.protocol == protocol
                     && u32::from(key.port) >> shift == 5000 >> shift
             });
-            hits.max_by_key(|(key, _)| key.port_bits).map(|(_, value)| value.allow)
+            hits.max_by_key(|(key, _)| key.port_bits)
+                .map(|(_, value)| value.allow)
         });
         let isolated = match direction {
             Direction::Ingress => row.ingress_isolated,
@@ -108,19 +118,25 @@ impl World {
     pub fn send(&mut self, from: &PodUid, to: IpAddr) -> u64 {
         self.last_packet += 1;
         let id = self.last_packet;
-        let Some(pod) = self.pods.get(from) else { return id };
+        let Some(pod) = self.pods.get(from) else {
+            return id;
+        };
         let source = match to {
             IpAddr::V4(_) => pod.entry.pod.addresses[0],
             IpAddr::V6(_) => pod.entry.pod.addresses[1],
         };
         let (node, ifindex) = (pod.node, pod.ifindex);
-        let row = self.nodes[node].maps.endpoints.values().find(|row| row.ifindex == ifindex);
+        let row = self.nodes[node]
+            .maps
+            .endpoints
+            .values()
+            .find(|row| row.ifindex == ifindex);
         let Some(row) = row.cloned() else {
             self.drop_at(node, "NO_SOURCE_INDEX");
             return id;
         };
         let packet = encode(id, source, to);
-        self.to_tunnel(node, &row, &packet, true);
+        self.egress(node, &row, &packet, true);
         id
     }
 
@@ -133,17 +149,28 @@ impl World {
     ) {
         let row = self.nodes[node].maps.endpoints.get(&endpoint).cloned();
         match row.filter(|row| row.generation == generation) {
-            Some(row) => self.to_tunnel(node, &row, packet, false),
+            Some(row) => self.egress(node, &row, packet, false),
             None => self.drop_at(node, "GENERATION_STALE"),
         }
     }
 
-    fn to_tunnel(&mut self, node: NodeIx, row: &EndpointRow, packet: &[u8], may_miss: bool) {
+    fn egress(&mut self, node: NodeIx, row: &EndpointRow, packet: &[u8], may_miss: bool) {
         let (id, source, destination) = decode(packet);
-        let key = SendKey { endpoint: row.index, generation: row.generation, destination };
+        let key = SendKey {
+            endpoint: row.index,
+            generation: row.generation,
+            destination,
+        };
         let maps = &self.nodes[node].maps;
         let (label, epoch) = match maps.send.get(&key).copied() {
-            Some(SendRow::Paired { label, epoch, not_after, peer, class, .. }) => {
+            Some(SendRow::Paired {
+                label,
+                epoch,
+                not_after,
+                peer,
+                class,
+                ..
+            }) => {
                 if self.boot >= not_after {
                     return self.drop_at(node, "SEND_ROW_EXPIRED");
                 }
@@ -175,11 +202,14 @@ impl World {
         let Some(to) = self.carry(node, epoch.slot(), source, destination) else {
             return self.drop_at(node, "WG");
         };
-        self.from_tunnel(node, to, id, label, epoch.slot(), source, destination);
+        self.ingress(node, to, id, label, epoch.slot(), source, destination);
     }
 
-    #[allow(clippy::too_many_arguments, reason = "these are the fields of a packet")]
-    fn from_tunnel(
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "these are the fields of a packet"
+    )]
+    fn ingress(
         &mut self,
         from: NodeIx,
         node: NodeIx,
@@ -206,24 +236,43 @@ impl World {
         if !row.addresses.contains(&source) {
             return self.drop_at(node, "INNER_SOURCE_MISMATCH");
         }
-        let local = maps.endpoints.values().find(|row| row.addresses.contains(&destination));
-        let Some(local) = local.filter(|local| local.identity == row.identity).cloned() else {
-            let stale = Input::Stale { peer: row.peer, destination };
+        let local = maps
+            .endpoints
+            .values()
+            .find(|row| row.addresses.contains(&destination));
+        let Some(local) = local
+            .filter(|local| local.identity == row.identity)
+            .cloned()
+        else {
+            let stale = Input::Stale {
+                peer: row.peer,
+                destination,
+            };
             self.input(node, stale);
             return self.drop_at(node, "DST_IDENTITY_MISMATCH");
         };
         if !maps.admits(&local, Direction::Ingress, row.class) {
             return self.drop_at(node, "DEFAULT_DENY_INGRESS");
         }
-        let to = self.pods.values().find(|pod| pod.ifindex == local.ifindex).map(|p| p.uid.clone());
-        let sender = self.pods.values().find(|pod| {
-            pod.node == from && pod.entry.pod.addresses.contains(&source)
-        });
+        let to = self
+            .pods
+            .values()
+            .find(|pod| pod.ifindex == local.ifindex)
+            .map(|p| p.uid.clone());
+        let sender = self
+            .pods
+            .values()
+            .find(|pod| pod.node == from && pod.entry.pod.addresses.contains(&source));
         let (Some(to), Some(sender)) = (to, sender.map(|pod| pod.uid.clone())) else {
             return self.drop_at(node, "GENERATION_STALE");
         };
         self.oracle.delivered(label, row.epoch, &sender, &to);
-        self.deliveries.push(Delivery { id, from: sender, to, at: self.boot });
+        self.deliveries.push(Delivery {
+            id,
+            from: sender,
+            to,
+            at: self.boot,
+        });
     }
 
     fn drop_at(&mut self, node: NodeIx, reason: &'static str) {
@@ -234,15 +283,34 @@ impl World {
     pub(crate) fn adopted(&self, node: NodeIx) -> Adopted {
         let maps = &self.nodes[node].maps;
         let pod = |row: &EndpointRow| {
-            self.pods.values().find(|pod| pod.ifindex == row.ifindex).map(|pod| pod.uid.clone())
+            self.pods
+                .values()
+                .find(|pod| pod.ifindex == row.ifindex)
+                .map(|pod| pod.uid.clone())
         };
         Adopted {
-            endpoints: maps.endpoints.values().map(|row| (row.clone(), pod(row))).collect(),
+            endpoints: maps
+                .endpoints
+                .values()
+                .map(|row| (row.clone(), pod(row)))
+                .collect(),
             send: maps.send.iter().map(|(key, row)| (*key, *row)).collect(),
-            recv: maps.recv.iter().map(|(label, row)| (*label, row.clone())).collect(),
+            recv: maps
+                .recv
+                .iter()
+                .map(|(label, row)| (*label, row.clone()))
+                .collect(),
             peers: maps.peers.iter().map(|(peer, row)| (*peer, *row)).collect(),
-            policy: maps.policy.iter().map(|(key, value)| (*key, *value)).collect(),
-            cidrs: maps.cidrs.iter().map(|(net, class)| (*net, *class)).collect(),
+            policy: maps
+                .policy
+                .iter()
+                .map(|(key, value)| (*key, *value))
+                .collect(),
+            cidrs: maps
+                .cidrs
+                .iter()
+                .map(|(net, class)| (*net, *class))
+                .collect(),
             pod_ranges: maps.ranges.keys().copied().collect(),
         }
     }

@@ -34,7 +34,10 @@ pub(crate) struct Engine {
 impl Engine {
     pub(crate) fn new(random: &mut SeededRandom) -> Self {
         let keys = [PublicKey(random.bytes()), PublicKey(random.bytes())];
-        Self { keys, peers: BTreeMap::new() }
+        Self {
+            keys,
+            peers: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn welcome(&self) -> TunnelEvent {
@@ -50,7 +53,10 @@ impl Engine {
             allowed_ips: nets(&peer.allowed),
         });
         let peers = peers.collect();
-        TunnelEvent::Welcome { slots: Slot::ALL.map(slot), peers }
+        TunnelEvent::Welcome {
+            slots: Slot::ALL.map(slot),
+            peers,
+        }
     }
 }
 
@@ -59,19 +65,34 @@ impl World {
         let engine = &mut self.nodes[node].engine;
         let seq = match command {
             TunnelCommand::SetPeer {
-                seq, slot, peer, psk, underlay, allowed_ips, epoch, initiate: _,
+                seq,
+                slot,
+                peer,
+                psk,
+                underlay,
+                allowed_ips,
+                epoch,
+                initiate: _,
             } => {
                 assert_eq!(epoch.slot(), slot);
-                let before = engine.peers.insert((slot, peer), Peer {
-                    epoch,
-                    psk: *psk.secret().expose(),
-                    underlay,
-                    allowed: addresses(&allowed_ips),
-                });
+                let before = engine.peers.insert(
+                    (slot, peer),
+                    Peer {
+                        epoch,
+                        psk: *psk.secret().expose(),
+                        underlay,
+                        allowed: addresses(&allowed_ips),
+                    },
+                );
                 assert!(before.is_none(), "a live peer's keys were changed in place");
                 seq
             }
-            TunnelCommand::SetAllowedIps { seq, slot, peer, allowed_ips } => {
+            TunnelCommand::SetAllowedIps {
+                seq,
+                slot,
+                peer,
+                allowed_ips,
+            } => {
                 let allowed = addresses(&allowed_ips);
                 for ((of, key), other) in &mut engine.peers {
                     if *of == slot && *key != peer {
@@ -103,9 +124,10 @@ impl World {
         let of_slot = engine.peers.iter().filter(|((of, _), _)| *of == slot);
         let mut hits = of_slot.filter(|(_, peer)| peer.allowed.contains(&destination));
         let ((_, key), peer) = hits.next()?;
-        let to = self.nodes.iter().position(|node| {
-            node.facts.underlay.contains(&peer.underlay.ip())
-        })?;
+        let to = self
+            .nodes
+            .iter()
+            .position(|node| node.facts.underlay.contains(&peer.underlay.ip()))?;
         if self.is_cut(from, to) || self.nodes[to].engine.keys[slot.index()] != *key {
             return None;
         }

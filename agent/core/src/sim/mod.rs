@@ -171,7 +171,10 @@ impl World {
         let passed = self.boot.as_secs() - 1000;
         let offset = self.nodes.get(node).map_or(0, |node| node.wall_offset);
         let wall = WALL.saturating_add(passed).saturating_add_signed(offset);
-        Now { boot: self.boot, wall: UnixTime::since_unix_epoch(Duration::from_secs(wall)) }
+        Now {
+            boot: self.boot,
+            wall: UnixTime::since_unix_epoch(Duration::from_secs(wall)),
+        }
     }
 
     pub fn add_node(&mut self) -> NodeIx {
@@ -214,7 +217,12 @@ impl World {
         let last = u16::try_from(self.last_pod + 1).unwrap();
         let octet = u8::try_from(node).unwrap();
         let [high, low] = last.to_be_bytes();
-        self.add_pod_at(node, namespace, account, IpAddr::V4(Ipv4Addr::new(10, octet, high, low)))
+        self.add_pod_at(
+            node,
+            namespace,
+            account,
+            IpAddr::V4(Ipv4Addr::new(10, octet, high, low)),
+        )
     }
 
     /// A pod with this address.
@@ -229,7 +237,16 @@ impl World {
         self.generation += 1;
         let uid = PodUid::new(format!("pod-{}", self.last_pod));
         let id = SpiffeId::workload(&self.domain, namespace, account).unwrap();
-        let second = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::try_from(self.last_pod).unwrap());
+        let second = Ipv6Addr::new(
+            0xfd00,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            u16::try_from(self.last_pod).unwrap(),
+        );
         let facts = PodFacts {
             uid: uid.as_str().to_owned(),
             namespace: namespace.to_owned(),
@@ -251,7 +268,13 @@ impl World {
             service_account_uid: format!("sa-{account}"),
             node: self.nodes[node].facts.clone(),
         };
-        let pod = Pod { uid: uid.clone(), node, address, entry, ifindex: 100 + self.last_pod };
+        let pod = Pod {
+            uid: uid.clone(),
+            node,
+            address,
+            entry,
+            ifindex: 100 + self.last_pod,
+        };
         self.pods.insert(uid, pod.clone());
         self.tell_cluster(node);
         self.input(node, self.endpoint_input(&pod));
@@ -292,13 +315,23 @@ impl World {
             }
         };
         self.nodes[node].agent = Some(Agent::new(config));
-        self.input(node, Input::Trust { bundle: self.bundle.clone() });
+        self.input(
+            node,
+            Input::Trust {
+                bundle: self.bundle.clone(),
+            },
+        );
         let adopted = self.adopted(node);
         self.input(node, Input::Adopted(Box::new(adopted)));
         self.tell_cluster(node);
         let svid = self.issue_node(node);
         self.input(node, Input::NodeSvid { svid });
-        let pods: Vec<Pod> = self.pods.values().filter(|pod| pod.node == node).cloned().collect();
+        let pods: Vec<Pod> = self
+            .pods
+            .values()
+            .filter(|pod| pod.node == node)
+            .cloned()
+            .collect();
         for pod in pods {
             self.input(node, self.endpoint_input(&pod));
         }
@@ -341,7 +374,12 @@ impl World {
     pub fn input(&mut self, node: NodeIx, input: Input) {
         let now = self.now(node);
         let Some(agent) = self.nodes[node].agent.as_mut() else {
-            if let Input::Frame { conn, kind, payload } = input {
+            if let Input::Frame {
+                conn,
+                kind,
+                payload,
+            } = input
+            {
                 self.captured.push((node, conn, kind, payload));
             }
             return;
@@ -361,7 +399,9 @@ impl World {
             let timer = timers.min();
             let event = self.queue.next_at();
             let next = [timer.map(|(at, _)| at), event].into_iter().flatten().min();
-            let Some(at) = next.filter(|at| *at <= end) else { break };
+            let Some(at) = next.filter(|at| *at <= end) else {
+                break;
+            };
             self.boot = self.boot.max(at);
             if event.is_some_and(|event| event <= at) {
                 self.happen();
@@ -414,7 +454,10 @@ impl World {
         let own = self.pods.values().filter(|pod| pod.node == node);
         let view = ClusterView {
             pods: own
-                .map(|pod| LocalPod { uid: pod.uid.clone(), pod: pod.entry.pod.clone() })
+                .map(|pod| LocalPod {
+                    uid: pod.uid.clone(),
+                    pod: pod.entry.pod.clone(),
+                })
                 .collect(),
             policies: self.policies.clone(),
             nodes: self.nodes.iter().map(|node| node.facts.clone()).collect(),
@@ -434,16 +477,29 @@ impl World {
                 }
                 Output::RequestSvid { pod, id } => self.request_svid(node, pod, &id),
                 Output::RenewNodeSvid => self.renew_node(node),
-                Output::Dial { node: to, addresses, port, expect } => {
+                Output::Dial {
+                    node: to,
+                    addresses,
+                    port,
+                    expect,
+                } => {
                     assert!(!addresses.is_empty() && port == 7447);
                     self.dial(node, &to, &expect);
                 }
-                Output::SendFrame { conn, kind, payload } => {
+                Output::SendFrame {
+                    conn,
+                    kind,
+                    payload,
+                } => {
                     self.send_frame(node, conn, kind, payload);
                 }
                 Output::CloseChannel { conn, reason } => self.close(node, conn, reason),
                 Output::Tunnel(command) => self.command(node, command),
-                Output::Inject { endpoint, generation, packet } => {
+                Output::Inject {
+                    endpoint,
+                    generation,
+                    packet,
+                } => {
                     self.inject(node, endpoint, generation, &packet);
                 }
                 Output::DropHeld { reason, count, .. } => {

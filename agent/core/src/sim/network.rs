@@ -1,11 +1,6 @@
 //! Time, and connections between agents: in order each, in any order among each other.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 use signet_crypto::{
@@ -28,11 +23,25 @@ use crate::{
 /// What will happen at some time.
 pub(crate) enum What {
     /// An input for the agent that runs as `instance`.
-    Input { node: NodeIx, instance: u64, input: Box<Input> },
+    Input {
+        node: NodeIx,
+        instance: u64,
+        input: Box<Input>,
+    },
     /// TCP and TLS would be done.
-    Connect { from: NodeIx, instance: u64, to: NodeUid, expect: SpiffeId },
+    Connect {
+        from: NodeIx,
+        instance: u64,
+        to: NodeUid,
+        expect: SpiffeId,
+    },
     /// A push of the directory; looked up when it arrives.
-    Push { node: NodeIx, instance: u64, pod: crate::ids::PodUid, generation: u64 },
+    Push {
+        node: NodeIx,
+        instance: u64,
+        pod: crate::ids::PodUid,
+        generation: u64,
+    },
 }
 
 #[derive(Default)]
@@ -81,7 +90,9 @@ pub(crate) struct Links {
 
 impl Links {
     fn of(&self, node: NodeIx, conn: ConnId) -> Option<usize> {
-        self.all.iter().position(|link| link.client == (node, conn) || link.server == (node, conn))
+        self.all
+            .iter()
+            .position(|link| link.client == (node, conn) || link.server == (node, conn))
     }
 }
 
@@ -132,27 +143,35 @@ impl World {
 
     pub(crate) fn later(&mut self, node: NodeIx, at: Duration, input: Input) {
         let instance = self.nodes[node].instance;
-        self.queue.push(at, What::Input { node, instance, input: Box::new(input) });
+        self.queue.push(
+            at,
+            What::Input {
+                node,
+                instance,
+                input: Box::new(input),
+            },
+        );
     }
 
     pub(crate) fn happen(&mut self) {
-        match self.queue.pop() {
-            Some(What::Input { node, instance, input }) => {
-                if self.nodes[node].instance == instance {
-                    self.input(node, *input);
-                }
+        let Some(what) = self.queue.pop() else { return };
+        let (node, instance) = match &what {
+            What::Input { node, instance, .. } | What::Push { node, instance, .. } => {
+                (*node, *instance)
             }
-            Some(What::Connect { from, instance, to, expect }) => {
-                if self.nodes[from].instance == instance && self.nodes[from].agent.is_some() {
-                    self.connect(from, &to, &expect);
-                }
-            }
-            Some(What::Push { node, instance, pod, generation }) => {
-                if self.nodes[node].instance == instance {
-                    self.pushed(node, &pod, generation);
-                }
-            }
-            None => {}
+            What::Connect { from, instance, .. } => (*from, *instance),
+        };
+        // It was for an agent that is no more.
+        if self.nodes[node].instance != instance {
+            return;
+        }
+        match what {
+            What::Input { input, .. } => self.input(node, *input),
+            What::Push {
+                pod, generation, ..
+            } => self.pushed(node, &pod, generation),
+            What::Connect { .. } if self.nodes[node].agent.is_none() => {}
+            What::Connect { to, expect, .. } => self.connect(node, &to, &expect),
         }
     }
 
@@ -160,7 +179,15 @@ impl World {
         // Two and a half round trips for TCP and TLS.
         let at = self.boot + self.delay() * 5;
         let instance = self.nodes[from].instance;
-        self.queue.push(at, What::Connect { from, instance, to: to.clone(), expect: expect.clone() });
+        self.queue.push(
+            at,
+            What::Connect {
+                from,
+                instance,
+                to: to.clone(),
+                expect: expect.clone(),
+            },
+        );
     }
 
     pub(crate) fn connect(&mut self, from: NodeIx, to: &NodeUid, expect: &SpiffeId) {
@@ -172,7 +199,13 @@ impl World {
         });
         let Some(server) = target else {
             let error = "connection refused".to_owned();
-            return self.input(from, Input::DialFailed { node: to.clone(), error });
+            return self.input(
+                from,
+                Input::DialFailed {
+                    node: to.clone(),
+                    error,
+                },
+            );
         };
         self.links.last += 2;
         let (client_conn, server_conn) = (ConnId(self.links.last), ConnId(self.links.last + 1));
@@ -203,13 +236,22 @@ impl World {
             let Ok(peer) = verify(svid.chain(), &self.bundle, wall, &expect) else {
                 self.break_links(|link| link.client.1 == client_conn);
                 let error = "the certificate is not valid now".to_owned();
-                return self.input(from, Input::DialFailed { node: to.clone(), error });
+                return self.input(
+                    from,
+                    Input::DialFailed {
+                        node: to.clone(),
+                        error,
+                    },
+                );
             };
             let connected = Connected {
                 conn,
                 role,
                 peer,
-                secrets: Box::new(SimSecrets { seed: seed.clone(), role: tls }),
+                secrets: Box::new(SimSecrets {
+                    seed: seed.clone(),
+                    role: tls,
+                }),
                 key_exchange: "X25519MLKEM768".to_owned(),
                 cipher: "TLS13_AES_256_GCM_SHA384".to_owned(),
                 remote: SocketAddr::new(self.nodes[other].facts.underlay[0], 40000),
@@ -219,7 +261,9 @@ impl World {
     }
 
     pub(crate) fn send_frame(&mut self, from: NodeIx, conn: ConnId, kind: u8, payload: Vec<u8>) {
-        let Some(index) = self.links.of(from, conn) else { return };
+        let Some(index) = self.links.of(from, conn) else {
+            return;
+        };
         let link = self.links.all[index].clone();
         if !link.open {
             return;
@@ -234,11 +278,21 @@ impl World {
         let wall = self.now(from).wall;
         self.oracle.frame(&link, by_client, kind, &payload, wall);
         let at = self.arrival(index, by_client);
-        self.later(to.0, at, Input::Frame { conn: to.1, kind, payload });
+        self.later(
+            to.0,
+            at,
+            Input::Frame {
+                conn: to.1,
+                kind,
+                payload,
+            },
+        );
     }
 
     pub(crate) fn close(&mut self, from: NodeIx, conn: ConnId, reason: String) {
-        let Some(index) = self.links.of(from, conn) else { return };
+        let Some(index) = self.links.of(from, conn) else {
+            return;
+        };
         let link = self.links.all[index].clone();
         if !link.open {
             return;
@@ -268,7 +322,9 @@ impl World {
     /// Open connections between two nodes.
     pub fn links_between(&self, a: NodeIx, b: NodeIx) -> Vec<Link> {
         let open = self.links.all.iter().filter(|link| link.open);
-        open.filter(|link| link.touches(a) && link.touches(b)).cloned().collect()
+        open.filter(|link| link.touches(a) && link.touches(b))
+            .cloned()
+            .collect()
     }
 
     /// Nobody reaches the other, packets included, until it is undone.

@@ -58,12 +58,21 @@ pub struct Oracle {
 
 impl Oracle {
     pub(crate) fn new(bundle: Arc<TrustBundle>) -> Self {
-        Self { bundle, seen: BTreeMap::new(), granted: BTreeMap::new(), strict: true, proofs: 0 }
+        Self {
+            bundle,
+            seen: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            strict: true,
+            proofs: 0,
+        }
     }
 
     pub(crate) fn connected(&mut self, link: &Link) {
         let secrets = |role| {
-            let channel = SimSecrets { seed: link.seed.clone(), role };
+            let channel = SimSecrets {
+                seed: link.seed.clone(),
+                role,
+            };
             Secrets::from_channel(&channel, role).unwrap()
         };
         let seen = Seen {
@@ -97,16 +106,35 @@ impl Oracle {
             }
             Message::ProofReq(request) => {
                 let pod = PodUid::new(request.src_pod);
-                seen.asked.insert((by_client, request.id), PodUid::new(request.dst_pod));
-                self.check(conn, by_client, pod, request.proof_n, &request.authenticator, wall);
+                seen.asked
+                    .insert((by_client, request.id), PodUid::new(request.dst_pod));
+                self.check(
+                    conn,
+                    by_client,
+                    pod,
+                    request.proof_n,
+                    &request.authenticator,
+                    wall,
+                );
             }
             Message::Proof(proof) if !proof.authenticator.is_empty() => {
                 let pod = match proof.id {
                     0 if proof.pod.is_empty() => return,
                     0 => PodUid::new(proof.pod),
-                    id => seen.asked.get(&(!by_client, id)).expect("an answer to a question").clone(),
+                    id => seen
+                        .asked
+                        .get(&(!by_client, id))
+                        .expect("an answer to a question")
+                        .clone(),
                 };
-                self.check(conn, by_client, pod, proof.proof_n, &proof.authenticator, wall);
+                self.check(
+                    conn,
+                    by_client,
+                    pod,
+                    proof.proof_n,
+                    &proof.authenticator,
+                    wall,
+                );
             }
             Message::Label(label) => {
                 let Some(value) = Label::new(label.label) else {
@@ -122,7 +150,10 @@ impl Oracle {
                 };
                 let asker = (!by_client, granted.from.clone());
                 let proven = seen.proven.contains(&asker);
-                assert!(proven || !self.strict, "a label before its asker's proof: {granted:?}");
+                assert!(
+                    proven || !self.strict,
+                    "a label before its asker's proof: {granted:?}"
+                );
                 if proven {
                     self.granted.insert(value, granted);
                 }
@@ -163,22 +194,45 @@ impl Oracle {
             .chain_update(n.to_be_bytes())
             .finalize()
             .into();
-        let expect =
-            Expect { id: None, purpose: Some(Purpose::AgentPlane), node: None, usage: Usage::Either };
+        let expect = Expect {
+            id: None,
+            purpose: Some(Purpose::AgentPlane),
+            node: None,
+            usage: Usage::Either,
+        };
         let secrets = &seen.secrets[usize::from(by_client)];
-        if verify(secrets, &Request { context }, authenticator, &self.bundle, wall, &expect).is_ok() {
+        if verify(
+            secrets,
+            &Request { context },
+            authenticator,
+            &self.bundle,
+            wall,
+            &expect,
+        )
+        .is_ok()
+        {
             self.proofs += 1;
             seen.proven.insert((by_client, pod));
         }
     }
 
     pub(crate) fn delivered(&self, label: Label, epoch: Epoch, from: &PodUid, to: &PodUid) {
-        let granted = self.granted.get(&label).expect("a packet under a label that nobody gave");
-        assert_eq!((&granted.from, &granted.epoch), (from, &epoch), "another's label");
+        let granted = self
+            .granted
+            .get(&label)
+            .expect("a packet under a label that nobody gave");
+        assert_eq!(
+            (&granted.from, &granted.epoch),
+            (from, &epoch),
+            "another's label"
+        );
         assert_eq!(&granted.to, to, "a label for another pod");
         let seen = &self.seen[&granted.conn];
         for (by_client, pod) in [(!granted.by_client, from), (granted.by_client, to)] {
-            assert!(seen.proven.contains(&(by_client, pod.clone())), "{pod} was never proven");
+            assert!(
+                seen.proven.contains(&(by_client, pod.clone())),
+                "{pod} was never proven"
+            );
         }
     }
 }

@@ -27,7 +27,11 @@ impl World {
         self.service_up = up;
         for node in 0..self.nodes.len() {
             self.nodes[node].subscriptions.clear();
-            let news = if up { DirectoryInput::Up } else { DirectoryInput::Down };
+            let news = if up {
+                DirectoryInput::Up
+            } else {
+                DirectoryInput::Down
+            };
             self.input(node, Input::Directory(news));
         }
     }
@@ -37,14 +41,18 @@ impl World {
         let news = if self.service_up {
             let pod = match &key {
                 LookupKey::Pod(pod) => self.pods.get(pod),
-                LookupKey::Address(address) => {
-                    self.pods.values().find(|pod| pod.entry.pod.addresses.contains(address))
-                }
+                LookupKey::Address(address) => self
+                    .pods
+                    .values()
+                    .find(|pod| pod.entry.pod.addresses.contains(address)),
             };
             let entry = pod.map(|pod| Box::new(pod.entry.clone()));
             DirectoryInput::Answer { key, entry }
         } else {
-            DirectoryInput::Failed { key, error: "the service is down".to_owned() }
+            DirectoryInput::Failed {
+                key,
+                error: "the service is down".to_owned(),
+            }
         };
         self.later(node, at, Input::Directory(news));
     }
@@ -77,13 +85,24 @@ impl World {
     fn push(&mut self, node: NodeIx, pod: PodUid, generation: u64) {
         let at = self.boot + self.delay();
         let instance = self.nodes[node].instance;
-        self.queue.push(at, What::Push { node, instance, pod, generation });
+        self.queue.push(
+            at,
+            What::Push {
+                node,
+                instance,
+                pod,
+                generation,
+            },
+        );
     }
 
     pub(crate) fn pushed(&mut self, node: NodeIx, pod: &PodUid, generation: u64) {
         let news = match self.pods.get(pod) {
             Some(pod) => DirectoryInput::Entry(Box::new(pod.entry.clone())),
-            None => DirectoryInput::Gone { pod: pod.clone(), generation },
+            None => DirectoryInput::Gone {
+                pod: pod.clone(),
+                generation,
+            },
         };
         if self.service_up {
             self.input(node, Input::Directory(news));
@@ -92,7 +111,10 @@ impl World {
 
     pub(crate) fn request_svid(&mut self, node: NodeIx, pod: PodUid, id: &SpiffeId) {
         let at = self.boot + self.delay() * 2;
-        let placed = self.pods.get(&pod).filter(|pod| pod.node == node && self.service_up);
+        let placed = self
+            .pods
+            .get(&pod)
+            .filter(|pod| pod.node == node && self.service_up);
         let input = match placed.cloned() {
             Some(placed) => {
                 assert_eq!(*id, placed.entry.spiffe_id);
@@ -105,7 +127,10 @@ impl World {
                 let svid = self.issue(id.clone(), Purpose::AgentPlane, Some(binding));
                 Input::SvidIssued { pod, svid }
             }
-            None => Input::SvidFailed { pod, error: "refused".to_owned() },
+            None => Input::SvidFailed {
+                pod,
+                error: "refused".to_owned(),
+            },
         };
         self.later(node, at, input);
     }
@@ -113,9 +138,13 @@ impl World {
     pub(crate) fn renew_node(&mut self, node: NodeIx) {
         let at = self.boot + self.delay() * 2;
         let input = if self.service_up {
-            Input::NodeSvid { svid: self.issue_node(node) }
+            Input::NodeSvid {
+                svid: self.issue_node(node),
+            }
         } else {
-            Input::NodeSvidFailed { error: "the service is down".to_owned() }
+            Input::NodeSvidFailed {
+                error: "the service is down".to_owned(),
+            }
         };
         self.later(node, at, input);
     }

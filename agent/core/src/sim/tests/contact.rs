@@ -3,20 +3,38 @@ use super::*;
 #[test]
 fn first_contact_loses_nothing_and_opens_both_ways() {
     let mut two = Two::new(1);
-    let ids: Vec<u64> = (0..20).map(|_| two.world.send(&two.x.uid, two.y.address)).collect();
+    let ids: Vec<u64> = (0..20)
+        .map(|_| two.world.send(&two.x.uid, two.y.address))
+        .collect();
     two.world.run(SECOND);
-    let arrived: Vec<u64> = two.world.deliveries.iter().map(|delivery| delivery.id).collect();
+    let arrived: Vec<u64> = two
+        .world
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.id)
+        .collect();
     assert_eq!(arrived, ids, "all of them, in order");
     assert!(two.flows(), "the reply's way is open, too");
-    let pairs = two.world.nodes[two.a].agent.as_ref().unwrap().pairs(two.world.now(two.a));
-    let other = two.world.nodes[two.b].agent.as_ref().unwrap().pairs(two.world.now(two.b));
+    let pairs = two.world.nodes[two.a]
+        .agent
+        .as_ref()
+        .unwrap()
+        .pairs(two.world.now(two.a));
+    let other = two.world.nodes[two.b]
+        .agent
+        .as_ref()
+        .unwrap()
+        .pairs(two.world.now(two.b));
     assert_eq!((pairs.len(), other.len()), (1, 1));
     let (pair, other) = (&pairs[0], &other[0]);
     assert_eq!(pair.session_id, other.session_id);
     assert_eq!(pair.local_certificate, other.remote_certificate);
     assert_eq!(pair.remote_certificate, other.local_certificate);
     assert_eq!(pair.epoch, other.epoch);
-    assert_eq!(pair.remote_id.to_string(), "spiffe://sim.test/ns/shop/sa/backend");
+    assert_eq!(
+        pair.remote_id.to_string(),
+        "spiffe://sim.test/ns/shop/sa/backend"
+    );
     assert_eq!(two.world.nodes[two.a].audit.len(), 1);
 }
 
@@ -38,15 +56,27 @@ fn both_dial_at_once_and_one_channel_stays() {
         let forth = two.world.send(&two.x.uid, two.y.address);
         let back = two.world.send(&two.y.uid, two.x.address);
         two.world.run(SECOND * 3);
-        assert!(two.world.arrived(forth) && two.world.arrived(back), "seed {seed}");
+        assert!(
+            two.world.arrived(forth) && two.world.arrived(back),
+            "seed {seed}"
+        );
         let links = two.world.links_between(two.a, two.b);
         assert_eq!(links.len(), 1, "seed {seed}");
         let dialled = |node: NodeIx| {
-            two.world.nodes[node].agent.as_ref().unwrap().counters().dials > 0
+            two.world.nodes[node]
+                .agent
+                .as_ref()
+                .unwrap()
+                .counters()
+                .dials
+                > 0
         };
         let both = dialled(two.a) && dialled(two.b);
         if both {
-            assert_eq!(links[0].client.0, two.a, "the smaller node's stays (seed {seed})");
+            assert_eq!(
+                links[0].client.0, two.a,
+                "the smaller node's stays (seed {seed})"
+            );
             glares += 1;
         }
         assert!(two.flows());
@@ -64,7 +94,11 @@ fn a_pair_started_from_both_ends_is_one_pair() {
     two.world.run(SECOND);
     assert!(two.world.arrived(forth) && two.world.arrived(back));
     for node in [two.a, two.b] {
-        assert_eq!(two.world.nodes[node].maps.recv.len(), 2, "one label a pair and direction");
+        assert_eq!(
+            two.world.nodes[node].maps.recv.len(),
+            2,
+            "one label a pair and direction"
+        );
     }
 }
 
@@ -72,8 +106,12 @@ fn a_pair_started_from_both_ends_is_one_pair() {
 fn proofs_are_per_pod_not_per_pair() {
     let mut world = World::new(6);
     let (a, b) = (world.add_node(), world.add_node());
-    let left: Vec<Pod> = (0..3).map(|_| world.add_pod(a, "shop", "frontend")).collect();
-    let right: Vec<Pod> = (0..4).map(|_| world.add_pod(b, "shop", "backend")).collect();
+    let left: Vec<Pod> = (0..3)
+        .map(|_| world.add_pod(a, "shop", "frontend"))
+        .collect();
+    let right: Vec<Pod> = (0..4)
+        .map(|_| world.add_pod(b, "shop", "backend"))
+        .collect();
     world.run(SECOND);
     assert!(world.passes(&left[0].uid, right[0].address));
     for x in &left {
@@ -88,7 +126,10 @@ fn proofs_are_per_pod_not_per_pair() {
 fn three_nodes_reach_each_other() {
     let mut world = World::new(7);
     let nodes: Vec<NodeIx> = (0..3).map(|_| world.add_node()).collect();
-    let pods: Vec<Pod> = nodes.iter().map(|node| world.add_pod(*node, "shop", "any")).collect();
+    let pods: Vec<Pod> = nodes
+        .iter()
+        .map(|node| world.add_pod(*node, "shop", "any"))
+        .collect();
     world.run(SECOND);
     for x in &pods {
         for y in pods.iter().filter(|y| y.uid != x.uid) {
@@ -103,7 +144,15 @@ fn an_idle_channel_is_kept_and_a_silent_one_is_dropped() {
     two.world.run(SECOND * 120);
     let links = two.world.links_between(two.a, two.b);
     assert_eq!(links.len(), 1);
-    assert_eq!(two.world.nodes[two.a].agent.as_ref().unwrap().counters().channels_opened, 1);
+    assert_eq!(
+        two.world.nodes[two.a]
+            .agent
+            .as_ref()
+            .unwrap()
+            .counters()
+            .channels_opened,
+        1
+    );
     assert!(two.flows());
 }
 
@@ -117,12 +166,23 @@ fn a_lost_channel_revokes_nothing_and_comes_back() {
         assert!(two.flows(), "rows move to the new epoch without a gap");
     }
     assert_eq!(two.world.links_between(two.a, two.b).len(), 1);
-    let epoch = two.world.nodes[two.a].agent.as_ref().unwrap().pairs(two.world.now(two.a))[0].epoch;
+    let epoch = two.world.nodes[two.a]
+        .agent
+        .as_ref()
+        .unwrap()
+        .pairs(two.world.now(two.a))[0]
+        .epoch;
     assert!(epoch.0 >= 2, "{epoch}");
     two.world.run(SECOND * 30);
-    let slots = two.world.nodes[two.a].agent.as_ref().unwrap().peers()[0].slots.len();
+    let slots = two.world.nodes[two.a].agent.as_ref().unwrap().peers()[0]
+        .slots
+        .len();
     assert_eq!(slots, 1, "the old slot is retired");
-    assert_eq!(two.world.nodes[two.a].maps.recv.len(), 1, "and its labels with it");
+    assert_eq!(
+        two.world.nodes[two.a].maps.recv.len(),
+        1,
+        "and its labels with it"
+    );
 }
 
 #[test]
@@ -142,5 +202,9 @@ fn a_node_that_is_down_is_waited_for_then_refused() {
         two.world.send(&two.x.uid, z.address);
         two.world.run(SECOND);
     }
-    assert!(two.world.nodes[two.a].drops.contains_key("PEER_UNREACHABLE"));
+    assert!(
+        two.world.nodes[two.a]
+            .drops
+            .contains_key("PEER_UNREACHABLE")
+    );
 }

@@ -71,8 +71,10 @@ impl Two {
 
 /// A policy that lets `from` in to `to`, and nobody else.
 fn allow(to: &str, from: &[&str]) -> Value {
-    let accounts: Vec<Value> =
-        from.iter().map(|name| json!({"namespace": "shop", "name": name})).collect();
+    let accounts: Vec<Value> = from
+        .iter()
+        .map(|name| json!({"namespace": "shop", "name": name}))
+        .collect();
     json!({
         "apiVersion": "signet.dev/v1alpha1",
         "kind": "AuthenticatedPolicy",

@@ -32,18 +32,31 @@ impl Puppet {
         two.world.kill(two.b);
         two.world.oracle.strict = false;
         let (a, b) = (two.a, two.b);
-        let (uid, id) =
-            (two.world.nodes[a].facts.uid.clone(), two.world.nodes[a].facts.spiffe_id.clone());
+        let (uid, id) = (
+            two.world.nodes[a].facts.uid.clone(),
+            two.world.nodes[a].facts.spiffe_id.clone(),
+        );
         two.world.connect(b, &uid, &id);
         let link = two.world.links_between(a, b).pop().unwrap();
         let conn = link.client.1;
-        let secrets = SimSecrets { seed: link.seed.clone(), role: Role::Client };
+        let secrets = SimSecrets {
+            seed: link.seed.clone(),
+            role: Role::Client,
+        };
         two.world.run(SECOND);
-        let Some(Message::Hello(hello)) = take(&mut two.world, b) else { panic!("no HELLO") };
+        let Some(Message::Hello(hello)) = take(&mut two.world, b) else {
+            panic!("no HELLO")
+        };
         let nonce: [u8; 32] = hello.proof_nonce.try_into().unwrap();
         let proofs = Proofs::new(&secrets, [9; 32], nonce).unwrap();
         let boot_id = [7; 16];
-        let mut puppet = Self { two, conn, proofs, last_id: 0, closed: false };
+        let mut puppet = Self {
+            two,
+            conn,
+            proofs,
+            last_id: 0,
+            closed: false,
+        };
         puppet.say(Message::Hello(pb::Hello {
             proto: 1,
             node_uid: puppet.two.world.nodes[b].facts.uid.as_str().to_owned(),
@@ -59,7 +72,9 @@ impl Puppet {
             port: 51831,
             tag_carriers: 1,
         }));
-        let Some(Message::SlotAccept(accept)) = puppet.hear() else { panic!("no SLOT_ACCEPT") };
+        let Some(Message::SlotAccept(accept)) = puppet.hear() else {
+            panic!("no SLOT_ACCEPT")
+        };
         let context = SlotContext {
             epoch: 1,
             client_node: puppet.two.world.nodes[b].facts.spiffe_id.clone(),
@@ -90,9 +105,15 @@ impl Puppet {
             self.closed = true;
             return;
         };
-        self.two.world.send_frame(self.two.b, link.client.1, kind, payload);
+        self.two
+            .world
+            .send_frame(self.two.b, link.client.1, kind, payload);
         self.two.world.run(Duration::from_millis(100));
-        self.closed = self.two.world.links_between(self.two.a, self.two.b).is_empty();
+        self.closed = self
+            .two
+            .world
+            .links_between(self.two.a, self.two.b)
+            .is_empty();
     }
 
     /// The next message of a, if there is one.
@@ -118,8 +139,9 @@ impl Puppet {
     pub(super) fn request(&mut self, source: &Pod, svid: Option<&X509Svid>) -> pb::ProofReq {
         self.last_id += 1;
         let made = svid.map(|svid| self.proofs.prove(svid).unwrap());
-        let (proof_n, authenticator) =
-            made.map(|made| (made.n, made.authenticator)).unwrap_or_default();
+        let (proof_n, authenticator) = made
+            .map(|made| (made.n, made.authenticator))
+            .unwrap_or_default();
         let x = &self.two.x;
         pb::ProofReq {
             id: self.last_id,
@@ -146,7 +168,9 @@ impl Puppet {
             assert!(self.hear().is_none(), "and grants nothing");
             return Some(proof.refusal());
         }
-        let Some(Message::Label(_)) = self.hear() else { panic!("no LABEL") };
+        let Some(Message::Label(_)) = self.hear() else {
+            panic!("no LABEL")
+        };
         None
     }
 

@@ -1,5 +1,8 @@
 use pb::Refusal;
-use signet_crypto::{spiffe_id::SpiffeId, x509::profile::{Binding, Purpose}};
+use signet_crypto::{
+    spiffe_id::SpiffeId,
+    x509::profile::{Binding, Purpose},
+};
 
 use super::{puppet::Puppet, *};
 use crate::wire::{Message, pb};
@@ -13,7 +16,11 @@ fn an_honest_peer_is_granted() {
     assert_eq!(puppet.ask(request), None);
     let again = puppet.request(&y, None);
     assert_eq!(puppet.ask(again), None, "a pod is proven once a channel");
-    assert_eq!(puppet.two.world.nodes[puppet.two.a].maps.recv.len(), 1, "and granted once");
+    assert_eq!(
+        puppet.two.world.nodes[puppet.two.a].maps.recv.len(),
+        1,
+        "and granted once"
+    );
     assert!(puppet.conn().0 > 0);
 }
 
@@ -42,7 +49,10 @@ fn a_certificate_of_another_identity_is_refused() {
 fn a_certificate_of_another_purpose_is_refused() {
     let mut puppet = Puppet::new(63);
     let y = puppet.two.y.clone();
-    let svid = puppet.two.world.issue(y.entry.spiffe_id.clone(), Purpose::WorkloadApi, None);
+    let svid = puppet
+        .two
+        .world
+        .issue(y.entry.spiffe_id.clone(), Purpose::WorkloadApi, None);
     let request = puppet.request(&y, Some(&svid));
     assert_eq!(puppet.ask(request), Some(Refusal::Proof));
 }
@@ -55,9 +65,16 @@ fn a_certificate_of_a_namespace_made_anew_is_refused() {
     for (namespace, account) in [("other", "sa-backend"), ("ns-shop", "other")] {
         let binding = Binding::new(&node, namespace, account);
         let id = y.entry.spiffe_id.clone();
-        let svid = puppet.two.world.issue(id, Purpose::AgentPlane, Some(binding));
+        let svid = puppet
+            .two
+            .world
+            .issue(id, Purpose::AgentPlane, Some(binding));
         let request = puppet.request(&y, Some(&svid));
-        assert_eq!(puppet.ask(request), Some(Refusal::Proof), "{namespace} {account}");
+        assert_eq!(
+            puppet.ask(request),
+            Some(Refusal::Proof),
+            "{namespace} {account}"
+        );
     }
 }
 
@@ -121,7 +138,11 @@ fn a_pod_that_is_not_placed_there_is_refused() {
 fn no_proof_is_given_to_who_has_not_proven_anything() {
     let mut puppet = Puppet::new(69);
     let y = puppet.two.y.clone();
-    let before = puppet.two.world.nodes[puppet.two.a].agent.as_ref().unwrap().counters();
+    let before = puppet.two.world.nodes[puppet.two.a]
+        .agent
+        .as_ref()
+        .unwrap()
+        .counters();
     let request = puppet.request(&y, None);
     assert_eq!(puppet.ask(request), Some(Refusal::NotProven));
     let b = puppet.two.b;
@@ -132,11 +153,18 @@ fn no_proof_is_given_to_who_has_not_proven_anything() {
     let mut request = puppet.request(&y, Some(&svid));
     request.dst_address = crate::wire::address_bytes("10.0.99.99".parse().unwrap());
     assert_eq!(puppet.ask(request), Some(Refusal::UnknownDestination));
-    let closed = [allow("frontend", &["somebody"]), allow("backend", &["somebody"])];
+    let closed = [
+        allow("frontend", &["somebody"]),
+        allow("backend", &["somebody"]),
+    ];
     puppet.two.world.set_policies(policies(&closed));
     let request = puppet.request(&y, Some(&svid));
     assert_eq!(puppet.ask(request), Some(Refusal::Policy));
-    let after = puppet.two.world.nodes[puppet.two.a].agent.as_ref().unwrap().counters();
+    let after = puppet.two.world.nodes[puppet.two.a]
+        .agent
+        .as_ref()
+        .unwrap()
+        .counters();
     assert_eq!(before.proofs_made, after.proofs_made);
     assert_eq!(before.labels_granted, after.labels_granted);
     assert!(puppet.two.world.nodes[puppet.two.a].maps.recv.is_empty());
@@ -146,14 +174,27 @@ fn no_proof_is_given_to_who_has_not_proven_anything() {
 fn a_flood_of_questions_is_bounded() {
     let mut puppet = Puppet::new(70);
     let (y, b) = (puppet.two.y.clone(), puppet.two.b);
-    let link = puppet.two.world.links_between(puppet.two.a, b).pop().unwrap();
+    let link = puppet
+        .two
+        .world
+        .links_between(puppet.two.a, b)
+        .pop()
+        .unwrap();
     for _ in 0..5000 {
         let request = puppet.request(&y, None);
         let (kind, payload) = Message::ProofReq(request).encode();
-        let input = crate::Input::Frame { conn: link.server.1, kind, payload };
+        let input = crate::Input::Frame {
+            conn: link.server.1,
+            kind,
+            payload,
+        };
         puppet.two.world.input(puppet.two.a, input);
     }
-    let counters = puppet.two.world.nodes[puppet.two.a].agent.as_ref().unwrap().counters();
+    let counters = puppet.two.world.nodes[puppet.two.a]
+        .agent
+        .as_ref()
+        .unwrap()
+        .counters();
     assert_eq!(counters.requests, 5000);
     assert!(counters.requests_limited >= 5000 - 512, "{counters:?}");
     puppet.two.world.captured.clear();
@@ -171,13 +212,24 @@ fn who_breaks_the_protocol_is_hung_up_on() {
         ("not a message", 7, vec![0xff; 9]),
         ("too large", 14, vec![0; 70_000]),
         ("second HELLO", 1, Vec::new()),
-        ("unasked SLOT_ACCEPT", 3, pb_bytes(&pb::SlotAccept {
-            epoch: 3,
-            wg_public_key: vec![1; 32],
-            port: 1,
-            ..pb::SlotAccept::default()
-        })),
-        ("label of 41 bits", 9, pb_bytes(&pb::Label { label: 1 << 40, ..pb::Label::default() })),
+        (
+            "unasked SLOT_ACCEPT",
+            3,
+            pb_bytes(&pb::SlotAccept {
+                epoch: 3,
+                wg_public_key: vec![1; 32],
+                port: 1,
+                ..pb::SlotAccept::default()
+            }),
+        ),
+        (
+            "label of 41 bits",
+            9,
+            pb_bytes(&pb::Label {
+                label: 1 << 40,
+                ..pb::Label::default()
+            }),
+        ),
     ];
     for (name, kind, payload) in wrong {
         let mut puppet = Puppet::new(71);
@@ -215,7 +267,10 @@ fn a_label_nobody_asked_for_grants_nothing() {
         epoch: 9,
         not_after_unix_ms: u64::MAX,
     }));
-    assert!(puppet.two.world.nodes[puppet.two.a].maps.send.is_empty(), "of another epoch");
+    assert!(
+        puppet.two.world.nodes[puppet.two.a].maps.send.is_empty(),
+        "of another epoch"
+    );
 }
 
 #[test]
@@ -236,7 +291,9 @@ fn a_peer_cannot_extend_beyond_the_certificates() {
     let rows = &puppet.two.world.nodes[puppet.two.a].maps.send;
     assert_eq!(rows.len(), 2);
     for row in rows.values() {
-        let crate::rows::SendRow::Paired { not_after, .. } = row else { panic!("{row:?}") };
+        let crate::rows::SendRow::Paired { not_after, .. } = row else {
+            panic!("{row:?}")
+        };
         assert!(*not_after <= end);
     }
 }

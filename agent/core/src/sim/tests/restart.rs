@@ -21,7 +21,11 @@ fn an_agent_killed_leaves_its_pairs_flowing_and_takes_them_over() {
         assert!(two.flows());
     }
     let maps = &two.world.nodes[two.a].maps;
-    assert_eq!((maps.recv.len(), maps.peers.len()), (1, 1), "nothing old is left");
+    assert_eq!(
+        (maps.recv.len(), maps.peers.len()),
+        (1, 1),
+        "nothing old is left"
+    );
     assert_eq!(two.world.nodes[two.b].maps.recv.len(), 1);
 }
 
@@ -49,7 +53,11 @@ fn many_kills_lose_nothing() {
     for seed in 0..4 {
         let mut two = Two::open(100 + seed);
         for round in 0..12 {
-            let node = if (seed + round) % 3 == 0 { two.b } else { two.a };
+            let node = if (seed + round) % 3 == 0 {
+                two.b
+            } else {
+                two.a
+            };
             two.world.restart(node);
             for _ in 0..(20 + 17 * (round % 4)) {
                 two.world.run(Duration::from_millis(50));
@@ -66,7 +74,13 @@ fn rows_that_nobody_confirms_are_gone_after_the_time_for_adoption() {
     two.world.cut(two.a, two.b, true);
     two.world.restart(two.a);
     two.world.run(SECOND * 119);
-    assert!(two.world.nodes[two.a].maps.send.values().any(|row| row.slot().is_some()));
+    assert!(
+        two.world.nodes[two.a]
+            .maps
+            .send
+            .values()
+            .any(|row| row.slot().is_some())
+    );
     two.world.run(SECOND * 2);
     let maps = &two.world.nodes[two.a].maps;
     assert!(maps.recv.is_empty());
@@ -81,7 +95,13 @@ fn what_was_deleted_meanwhile_is_withdrawn_at_the_start() {
     two.world.remove_pod(&y);
     two.world.start(two.a);
     two.world.run(SECOND);
-    assert!(!two.world.nodes[two.a].maps.send.values().any(|row| row.slot().is_some()));
+    assert!(
+        !two.world.nodes[two.a]
+            .maps
+            .send
+            .values()
+            .any(|row| row.slot().is_some())
+    );
 }
 
 #[test]
@@ -109,7 +129,8 @@ fn an_engine_that_loses_its_keys_gets_new_ones() {
 fn a_lost_control_connection_alone_changes_nothing() {
     let mut two = Two::open(26);
     let welcome = two.world.nodes[two.a].engine.welcome();
-    two.world.input(two.a, crate::Input::Tunnel(crate::io::TunnelEvent::Gone));
+    two.world
+        .input(two.a, crate::Input::Tunnel(crate::io::TunnelEvent::Gone));
     two.world.run(SECOND);
     assert!(two.flows());
     two.world.input(two.a, crate::Input::Tunnel(welcome));

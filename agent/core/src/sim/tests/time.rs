@@ -11,7 +11,11 @@ fn renewal_keeps_traffic_going() {
         two.world.run(SECOND * 10);
         assert!(two.flows(), "an hour on certificates of ten minutes");
     }
-    let pair = &two.world.nodes[two.a].agent.as_ref().unwrap().pairs(two.world.now(two.a))[0];
+    let pair = &two.world.nodes[two.a]
+        .agent
+        .as_ref()
+        .unwrap()
+        .pairs(two.world.now(two.a))[0];
     assert_eq!(pair.epoch.0, 1, "on the first channel");
 }
 
@@ -59,10 +63,12 @@ fn the_kernel_ends_a_row_even_if_the_agent_is_dead() {
 fn a_lease_ends_when_the_service_says_that_the_peer_is_cut_off() {
     let mut two = Two::open(34);
     let node = two.world.nodes[two.b].facts.uid.clone();
-    let down = |up| crate::Input::Directory(crate::io::DirectoryInput::PeerStream {
-        node: node.clone(),
-        up,
-    });
+    let down = |up| {
+        crate::Input::Directory(crate::io::DirectoryInput::PeerStream {
+            node: node.clone(),
+            up,
+        })
+    };
     two.world.input(two.a, down(false));
     two.world.run(SECOND * 290);
     assert!(two.flows());

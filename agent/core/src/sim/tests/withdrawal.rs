@@ -8,7 +8,9 @@ fn a_deleted_pod_takes_its_grants_along_on_both_nodes() {
     two.world.remove_pod(&y);
     two.world.run(Duration::from_millis(10));
     assert!(two.clean());
-    let allowed = two.world.nodes[two.a].agent.as_ref().unwrap().peers()[0].slots[0].allowed_ips.clone();
+    let allowed = two.world.nodes[two.a].agent.as_ref().unwrap().peers()[0].slots[0]
+        .allowed_ips
+        .clone();
     assert!(allowed.is_empty(), "{allowed:?}");
     assert!(!two.forth());
 }
@@ -16,7 +18,10 @@ fn a_deleted_pod_takes_its_grants_along_on_both_nodes() {
 #[test]
 fn an_address_given_to_another_identity_is_another_pair() {
     let mut two = Two::open(41);
-    two.world.set_policies(policies(&[allow("backend", &["frontend"]), allow("vault", &["admin"])]));
+    two.world.set_policies(policies(&[
+        allow("backend", &["frontend"]),
+        allow("vault", &["admin"]),
+    ]));
     two.world.run(SECOND);
     assert!(two.flows());
     let y = two.y.uid.clone();
@@ -26,13 +31,19 @@ fn an_address_given_to_another_identity_is_another_pair() {
     let id = two.world.send(&two.x.uid, address);
     two.world.run(SECOND * 4);
     assert!(!two.world.arrived(id), "the old grant does not fit");
-    assert!(!two.world.passes(&two.x.uid, address), "and no new one is made");
+    assert!(
+        !two.world.passes(&two.x.uid, address),
+        "and no new one is made"
+    );
     let admin = two.world.add_pod(two.a, "shop", "admin");
     two.world.run(SECOND);
     assert!(two.world.passes(&admin.uid, address));
-    assert!(two.world.deliveries.iter().all(|delivery| {
-        delivery.to != v.uid || delivery.from == admin.uid
-    }));
+    assert!(
+        two.world
+            .deliveries
+            .iter()
+            .all(|delivery| { delivery.to != v.uid || delivery.from == admin.uid })
+    );
 }
 
 #[test]
@@ -66,8 +77,13 @@ fn a_destination_that_became_another_meanwhile_is_found_again() {
         packets.push(two.world.send(&two.x.uid, address));
         two.world.run(SECOND);
     }
-    let to: Vec<_> =
-        two.world.deliveries.iter().filter(|d| packets.contains(&d.id)).map(|d| &d.to).collect();
+    let to: Vec<_> = two
+        .world
+        .deliveries
+        .iter()
+        .filter(|d| packets.contains(&d.id))
+        .map(|d| &d.to)
+        .collect();
     assert!(to.contains(&&z.uid), "the new one is found");
     assert!(!to.contains(&&y), "the old one gets nothing");
 }
@@ -76,15 +92,26 @@ fn a_destination_that_became_another_meanwhile_is_found_again() {
 fn a_policy_that_no_longer_admits_stops_live_flows() {
     let mut two = Two::open(44);
     // Closed in both directions: one that is open keeps the pair for its replies.
-    let nobody = [allow("backend", &["somebody-else"]), allow("frontend", &["somebody-else"])];
+    let nobody = [
+        allow("backend", &["somebody-else"]),
+        allow("frontend", &["somebody-else"]),
+    ];
     two.world.set_policies(policies(&nobody));
     assert!(!two.flows());
     two.world.run(SECOND);
     assert!(two.clean());
     assert!(!two.forth() && !two.back());
-    assert!(two.world.nodes[two.a].drops.contains_key("DEFAULT_DENY_INGRESS"));
-    two.world.set_policies(policies(&[allow("backend", &["frontend"])]));
-    assert!(two.forth(), "a refusal is forgotten with the policy that made it");
+    assert!(
+        two.world.nodes[two.a]
+            .drops
+            .contains_key("DEFAULT_DENY_INGRESS")
+    );
+    two.world
+        .set_policies(policies(&[allow("backend", &["frontend"])]));
+    assert!(
+        two.forth(),
+        "a refusal is forgotten with the policy that made it"
+    );
 }
 
 #[test]
@@ -108,7 +135,10 @@ fn a_label_change_is_judged_anew() {
     assert!(two.forth());
     let x = two.x.uid.clone();
     let pod = two.world.pods.get_mut(&x).unwrap();
-    pod.entry.pod.labels.insert("app".to_owned(), "elsewhere".to_owned());
+    pod.entry
+        .pod
+        .labels
+        .insert("app".to_owned(), "elsewhere".to_owned());
     two.world.push_changed(&x);
     two.world.tell_cluster(two.a);
     two.world.run(SECOND);
@@ -132,7 +162,8 @@ fn a_node_that_is_gone_takes_everything_along() {
 #[test]
 fn policy_entries_go_with_the_pairs_they_are_for() {
     let mut two = Two::new(47);
-    two.world.set_policies(policies(&[allow("backend", &["frontend"])]));
+    two.world
+        .set_policies(policies(&[allow("backend", &["frontend"])]));
     two.world.run(SECOND);
     let before = two.world.nodes[two.b].maps.policy.len();
     assert!(two.forth());
@@ -146,11 +177,36 @@ fn policy_entries_go_with_the_pairs_they_are_for() {
 #[test]
 fn stale_makes_the_sender_ask_again() {
     let mut two = Two::open(48);
-    let lookups = two.world.nodes[two.a].agent.as_ref().unwrap().counters().lookups;
+    let lookups = two.world.nodes[two.a]
+        .agent
+        .as_ref()
+        .unwrap()
+        .counters()
+        .lookups;
     let peer = *two.world.nodes[two.b].maps.peers.keys().next().unwrap();
-    two.world.input(two.b, Input::Stale { peer, destination: two.y.address });
+    two.world.input(
+        two.b,
+        Input::Stale {
+            peer,
+            destination: two.y.address,
+        },
+    );
     two.world.run(Duration::from_millis(100));
-    assert!(!two.world.nodes[two.a].maps.send.values().any(|row| row.slot().is_some()));
+    assert!(
+        !two.world.nodes[two.a]
+            .maps
+            .send
+            .values()
+            .any(|row| row.slot().is_some())
+    );
     assert!(two.forth(), "it is found again");
-    assert!(two.world.nodes[two.a].agent.as_ref().unwrap().counters().lookups > lookups);
+    assert!(
+        two.world.nodes[two.a]
+            .agent
+            .as_ref()
+            .unwrap()
+            .counters()
+            .lookups
+            > lookups
+    );
 }
