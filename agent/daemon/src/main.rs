@@ -25,7 +25,10 @@ mod status;
 mod tunnel;
 mod watched;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use cli::{CleanupArgs, Cli, Command};
@@ -48,7 +51,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            tracing::error!("{problem}");
+            // One line per problem, whatever the logs look like. If standard error is closed there
+            // is nobody to tell.
+            for line in problem.lines().filter(|line| !line.trim().is_empty()) {
+                let _ = writeln!(io::stderr(), "signet-agent: error: {line}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -87,11 +94,9 @@ async fn clean_up(args: CleanupArgs) -> Result<(), String> {
 
 /// Writes the list of metrics as JSON, for the documents.
 fn print_metrics() -> Result<(), String> {
-    use std::io::Write as _;
-
     let mut catalog = Catalog::default();
     metrics::Metrics::new(&mut catalog);
     let text = serde_json::to_string_pretty(catalog.docs())
         .map_err(|error| format!("metrics cannot be listed: {error}"))?;
-    writeln!(std::io::stdout(), "{text}").map_err(|error| format!("output is closed: {error}"))
+    writeln!(io::stdout(), "{text}").map_err(|error| format!("output is closed: {error}"))
 }

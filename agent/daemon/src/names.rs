@@ -2,96 +2,74 @@
 //!
 //! Nothing here decides anything; the core has its own directory.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use signet_abi as abi;
 use signet_agent_core::{
-    io::{DirectoryInput, Entry, LookupKey},
+    io::{DirectoryInput, Entry},
     status::Party,
 };
+use signet_crypto::spiffe_id::{SpiffeId, TrustDomain};
+use signet_source::Snapshot;
 
-use crate::sources::Cluster;
-
-/// Remembered pods of other nodes; the oldest go first.
+/// Addresses remembered from the directory.
 const REMEMBERED: usize = 16_384;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
-    uid: String,
     pod: String,
     spiffe_id: String,
     node: String,
 }
 
-/// Names of pods by address.
+/// Names of pods by address and by UID, and of nodes by UID.
 #[derive(Default)]
 pub(crate) struct Names {
-    own_node: String,
-    local: BTreeMap<IpAddr, Known>,
-    remote: BTreeMap<IpAddr, Known>,
-    order: VecDeque<IpAddr>,
-    /// Names of nodes by UID.
-    nodes: BTreeMap<String, String>,
+    by_address: BTreeMap<IpAddr, Known>,
+    /// What the directory tells in passing: pods that the manifests here don't tell, or not yet.
+    told: BTreeMap<IpAddr, Known>,
     pods: BTreeMap<String, String>,
+    nodes: BTreeMap<String, String>,
 }
 
 impl Names {
-    pub(crate) fn new(own_node: &str) -> Self {
-        Self {
-            own_node: own_node.to_owned(),
-            ..Self::default()
-        }
-    }
-
-    /// Takes over what the manifests say about this node's pods and all nodes.
-    pub(crate) fn learn_cluster(&mut self, cluster: &Cluster) {
-        self.local.clear();
+    /// Takes over what the manifests say.
+    pub(crate) fn learn_manifests(&mut self, snapshot: &Snapshot, trust_domain: &TrustDomain) {
+        self.by_address.clear();
         self.pods.clear();
-        for pod in &cluster.view.pods {
+        self.told.clear();
+        for pod in snapshot.pods.values().filter(|pod| pod.has_identity()) {
+            let id = SpiffeId::workload(trust_domain, &pod.namespace, &pod.service_account);
             let known = Known {
-                uid: pod.uid.as_str().to_owned(),
-                pod: pod.pod.full_name(),
-                spiffe_id: pod.pod.spiffe_id.clone(),
-                node: self.own_node.clone(),
+                pod: format!("{}/{}", pod.namespace, pod.name),
+                spiffe_id: id.map(|id| id.to_string()).unwrap_or_default(),
+                node: pod.node.clone().unwrap_or_default(),
             };
-            self.pods.insert(known.uid.clone(), known.pod.clone());
-            for address in &pod.pod.addresses {
-                self.local.insert(*address, known.clone());
+            self.pods.insert(pod.uid.clone(), known.pod.clone());
+            for address in &pod.addresses {
+                self.by_address.insert(*address, known.clone());
             }
         }
-        self.nodes = cluster
-            .view
-            .nodes
-            .iter()
-            .map(|node| (node.uid.as_str().to_owned(), node.name.clone()))
+        let nodes = snapshot.nodes.values();
+        self.nodes = nodes
+            .map(|node| (node.uid.clone(), node.name.clone()))
             .collect();
     }
 
-    /// Takes over what the directory says in passing.
+    /// Takes over what the directory says.
     pub(crate) fn learn_directory(&mut self, input: &DirectoryInput) {
         match input {
             DirectoryInput::Answer {
                 entry: Some(entry), ..
             }
             | DirectoryInput::Entry(entry) => {
+                if self.told.len() >= REMEMBERED {
+                    self.told.clear();
+                }
                 self.learn(entry);
             }
-            DirectoryInput::Answer {
-                key: LookupKey::Address(address),
-                entry: None,
-            } => {
-                self.remote.remove(address);
-            }
-            DirectoryInput::Gone { pod, .. } => {
-                self.remote.retain(|_, known| known.uid != pod.as_str());
-            }
-            DirectoryInput::Answer {
-                key: LookupKey::Pod(_),
-                entry: None,
-            }
+            DirectoryInput::Answer { entry: None, .. }
+            | DirectoryInput::Gone { .. }
             | DirectoryInput::Failed { .. }
             | DirectoryInput::NodeGone { .. }
             | DirectoryInput::PeerStream { .. }
@@ -102,29 +80,24 @@ impl Names {
 
     fn learn(&mut self, entry: &Entry) {
         let known = Known {
-            uid: entry.uid.as_str().to_owned(),
             pod: entry.pod.full_name(),
             spiffe_id: entry.spiffe_id.to_string(),
             node: entry.node.name.clone(),
         };
+        self.pods
+            .entry(entry.uid.as_str().to_owned())
+            .or_insert_with(|| known.pod.clone());
         for address in &entry.pod.addresses {
-            if self.remote.insert(*address, known.clone()).is_none() {
-                self.order.push_back(*address);
-            }
-        }
-        while self.order.len() > REMEMBERED {
-            if let Some(oldest) = self.order.pop_front() {
-                self.remote.remove(&oldest);
-            }
+            self.told.insert(*address, known.clone());
         }
     }
 
     /// The end of a flow with this address.
     pub(crate) fn party(&self, address: IpAddr, port: u16, class: u32) -> Party {
         let known = self
-            .local
+            .told
             .get(&address)
-            .or_else(|| self.remote.get(&address));
+            .or_else(|| self.by_address.get(&address));
         Party {
             address: Some(address),
             port,
@@ -146,7 +119,7 @@ impl Names {
             .map_or_else(|| uid.to_owned(), Clone::clone)
     }
 
-    /// Name of a local pod, or its UID.
+    /// Name of a pod, or its UID.
     pub(crate) fn pod(&self, uid: &str) -> String {
         self.pods
             .get(uid)

@@ -15,6 +15,7 @@ pub use address::{address_bytes, parse_address};
 pub mod v1 {
     #![allow(
         clippy::all,
+        clippy::allow_attributes_without_reason,
         clippy::wildcard_enum_match_arm,
         unreachable_pub,
         reason = "generated from the protocol files"

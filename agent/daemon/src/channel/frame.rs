@@ -75,9 +75,10 @@ fn too_large(length: usize) -> String {
 }
 
 fn broken(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it ended without a TLS close".into(),
-        _ => error.to_string(),
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        "it ended without a TLS close".into()
+    } else {
+        error.to_string()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -31,15 +32,15 @@ const PER_ADDRESS: usize = 16;
 /// # Errors
 /// One line that names the port and the flag.
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => format!(
-            "channel port {address} is in use: stop the other program, or choose another with \
-             --channel-port"
-        ),
-        std::io::ErrorKind::AddrNotAvailable => {
-            format!("channel port {address} cannot be bound: {} is not an address of this machine, see --underlay-ip", address.ip())
-        }
-        _ => format!("channel port {address} cannot be bound: {error}"),
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = if error.kind() == ErrorKind::AddrInUse {
+            "stop the other program, or choose another with --channel-port"
+        } else if error.kind() == ErrorKind::AddrNotAvailable {
+            "it must be an address of this machine, see --underlay-ip"
+        } else {
+            "see --underlay-ip and --channel-port"
+        };
+        format!("channel address {address} cannot be bound ({error}): {hint}")
     })
 }
 

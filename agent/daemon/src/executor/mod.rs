@@ -137,8 +137,8 @@ impl Executor {
             socket: parts.facts.tunnel_socket.clone(),
             ..TunnelStatus::default()
         };
-        let mut names = Names::new(&parts.facts.node_name);
-        names.learn_cluster(&parts.cluster);
+        let mut names = Names::default();
+        names.learn_manifests(&parts.snapshot, parts.service.trust.load().trust_domain());
         Self {
             facts: parts.facts,
             agent: parts.agent,

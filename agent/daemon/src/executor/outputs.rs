@@ -79,11 +79,11 @@ impl Executor {
                 kind,
                 payload,
             } => {
-                self.to_connection(conn, ToConnection::Send(Frame { kind, payload }), answers);
+                self.hand_over(conn, ToConnection::Send(Frame { kind, payload }), answers);
             }
             Output::CloseChannel { conn, reason } => {
                 tracing::debug!(%conn, reason, "channel is closed");
-                self.to_connection(conn, ToConnection::Close, answers);
+                self.hand_over(conn, ToConnection::Close, answers);
                 self.connections.remove(&conn);
             }
             // Without a connection nobody reads; the core starts over at the next Welcome.
@@ -141,7 +141,7 @@ impl Executor {
         }
     }
 
-    fn to_connection(
+    fn hand_over(
         &mut self,
         conn: signet_agent_core::io::ConnId,
         message: ToConnection,
@@ -228,10 +228,15 @@ impl Executor {
                     self.metrics.contact(took);
                 }
                 let took_ms = first_contact.map(|took| took.as_millis());
-                tracing::info!(local = pod(&local), %remote, took_ms, "pair is authenticated");
+                tracing::info!(
+                    local = pod(&local),
+                    remote = pod(&remote),
+                    took_ms,
+                    "pair is authenticated"
+                );
             }
             Event::PairClosed { local, remote, end } => {
-                tracing::info!(local = pod(&local), %remote, why = ?end, "pair is over");
+                tracing::info!(local = pod(&local), remote = pod(&remote), why = ?end, "pair is over");
             }
             Event::PairRefused {
                 local,
@@ -261,7 +266,12 @@ impl Executor {
                 pod,
                 detail,
             } => {
-                tracing::warn!(peer = node(&uid), %pod, detail, "proof is not believed");
+                tracing::warn!(
+                    peer = node(&uid),
+                    pod = self.names.pod(pod.as_str()),
+                    detail,
+                    "proof is not believed"
+                );
             }
             Event::SvidFailed {
                 pod: Some(uid),

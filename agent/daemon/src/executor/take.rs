@@ -211,7 +211,9 @@ impl Executor {
         }
         self.snapshot = snapshot;
         self.cluster = cluster;
-        self.names.learn_cluster(&self.cluster);
+        let trust = self.service.trust.load();
+        self.names
+            .learn_manifests(&self.snapshot, trust.trust_domain());
         self.reconcile_host().await;
         self.feed(Input::Cluster(Box::new(self.cluster.view.clone())))
             .await;

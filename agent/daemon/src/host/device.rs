@@ -46,14 +46,13 @@ fn open(name: &str, flags: libc::c_int) -> Result<File, String> {
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
         .open(TUN_PATH)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                format!("{TUN_PATH} is missing: load the kernel module tun (modprobe tun)")
-            }
-            io::ErrorKind::PermissionDenied => {
-                format!("{TUN_PATH} may not be opened: run as root, with CAP_NET_ADMIN")
-            }
-            _ => format!("{TUN_PATH} cannot be opened: {error}"),
+        .map_err(|error| {
+            let hint = if error.kind() == io::ErrorKind::NotFound {
+                "load the kernel module tun (modprobe tun)"
+            } else {
+                "run as root, with CAP_NET_ADMIN"
+            };
+            format!("{TUN_PATH} cannot be opened ({error}): {hint}")
         })?;
     let mut request = request(name)?;
     request.ifr_ifru.ifru_flags = flags as libc::c_short;

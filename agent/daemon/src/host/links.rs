@@ -49,13 +49,13 @@ impl Netlink {
             Some(Err(error)) => return Err(unknown(error.to_string())),
             None => return Err(unknown("the kernel gave no answer".into())),
         };
-        let mac = message
-            .attributes
-            .into_iter()
-            .find_map(|attribute| match attribute {
-                LinkAttribute::Address(mac) => mac.try_into().ok(),
-                _ => None,
-            });
+        let mac = message.attributes.into_iter().find_map(|attribute| {
+            if let LinkAttribute::Address(mac) = attribute {
+                mac.try_into().ok()
+            } else {
+                None
+            }
+        });
         let mac = mac.ok_or_else(|| unknown("the other side has none".into()))?;
         Ok((link, mac))
     }

@@ -1,6 +1,6 @@
 //! The few rtnetlink requests that the host set-up needs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use rtnetlink::{
@@ -9,7 +9,7 @@ use rtnetlink::{
         AddressFamily,
         address::AddressAttribute,
         link::LinkAttribute,
-        route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleMessage},
     },
 };
@@ -292,22 +292,31 @@ pub(crate) fn is_same(message: &RouteMessage, route: &Route, signet0: u32) -> bo
 
 /// The destination of a route.
 pub(crate) fn prefix_of(message: &RouteMessage) -> Option<IpNet> {
-    use rtnetlink::packet_route::route::RouteAddress;
     let bits = message.header.destination_prefix_length;
-    let address = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        });
-    let address = address.or(match message.header.address_family {
-        AddressFamily::Inet => Some(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
-        AddressFamily::Inet6 => Some(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)),
-        _ => None,
-    })?;
+    let address = message.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Destination(address) = attribute {
+            ip(address)
+        } else {
+            None
+        }
+    });
+    let v4 = message.header.address_family == AddressFamily::Inet;
+    let address = address.unwrap_or(if v4 {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    });
     IpNet::new(address, bits).ok()
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    if let RouteAddress::Inet(v4) = address {
+        Some(IpAddr::V4(*v4))
+    } else if let RouteAddress::Inet6(v6) = address {
+        Some(IpAddr::V6(*v6))
+    } else {
+        None
+    }
 }
 
 fn devices_of(message: &RouteMessage) -> Vec<u32> {
@@ -323,26 +332,24 @@ fn devices_of(message: &RouteMessage) -> Vec<u32> {
 }
 
 fn source_of(message: &RouteMessage) -> Option<IpAddr> {
-    use rtnetlink::packet_route::route::RouteAddress;
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        })
+    message.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::PrefSource(address) = attribute {
+            ip(address)
+        } else {
+            None
+        }
+    })
 }
 
 fn table_of_route(message: &RouteMessage) -> u32 {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Table(table) => Some(*table),
-            _ => None,
-        })
-        .unwrap_or(u32::from(message.header.table))
+    let table = message.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::Table(table) = attribute {
+            Some(*table)
+        } else {
+            None
+        }
+    });
+    table.unwrap_or(u32::from(message.header.table))
 }
 
 fn read_rule(message: &RuleMessage) -> Rule {

@@ -246,14 +246,18 @@ fn trust_domain_of(pem: &[u8]) -> Result<TrustDomain, String> {
     let (_, certificate) = X509Certificate::from_der(&first)
         .map_err(|error| format!("a certificate is broken: {error}"))?;
     let names = certificate.extensions().iter().filter_map(|extension| {
-        match extension.parsed_extension() {
-            ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
-            _ => None,
+        if let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() {
+            Some(&names.general_names)
+        } else {
+            None
         }
     });
-    let mut uris = names.flatten().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
+    let mut uris = names.flatten().filter_map(|name| {
+        if let GeneralName::URI(uri) = name {
+            Some(*uri)
+        } else {
+            None
+        }
     });
     let uri = uris
         .next()

@@ -4,7 +4,6 @@ mod requests;
 
 use std::{
     fs,
-    io::ErrorKind,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -92,11 +91,11 @@ impl StatusSocket {
         let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
         let bound = UnixListener::bind(path);
         nix::sys::stat::umask(before);
-        let listener = bound.map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => {
-                format!("status socket {shown} may not be made: run as root")
-            }
-            _ => format!("status socket {shown} cannot be made: {error}"),
+        let listener = bound.map_err(|error| {
+            format!(
+                "status socket {shown} cannot be made ({error}): run as root, or see \
+                 --status-socket"
+            )
         })?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))
             .map_err(|error| format!("mode of {shown} cannot be set: {error}"))?;

@@ -113,7 +113,10 @@ impl Client {
             self.line(&ObserveLine::Flow(Box::new((*event).clone())))
                 .await?;
         }
-        while filter.follow {
+        if !filter.follow {
+            return Ok(());
+        }
+        loop {
             let event = tokio::select! {
                 event = events.recv() => event,
                 () = self.gone() => return Ok(()),
@@ -127,7 +130,6 @@ impl Client {
                 Err(RecvError::Closed) => return Ok(()),
             }
         }
-        Ok(())
     }
 }
 
