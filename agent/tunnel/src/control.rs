@@ -52,6 +52,7 @@ pub(crate) struct SocketFile {
 #[derive(Default)]
 pub(crate) struct Link {
     current: Mutex<Option<Connection>>,
+    turn: Mutex<()>,
     numbers: AtomicU64,
     lost: AtomicU64,
 }
@@ -154,10 +155,19 @@ impl Link {
         number
     }
 
-    fn is_current(&self, number: u64) -> bool {
-        self.current()
+    /// Held while a command is done or an agent takes over, so that a new agent is told the
+    /// state that stays.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where to answer that connection; `None` if another took its place.
+    fn queue_of(&self, number: u64) -> Option<SyncSender<Event>> {
+        let current = self.current();
+        let current = current
             .as_ref()
-            .is_some_and(|current| current.number == number)
+            .filter(|current| current.number == number)?;
+        Some(current.queue.clone())
     }
 
     fn leave(&self, number: u64) {
@@ -210,58 +220,76 @@ fn accept(listener: &UnixListener, engine: &Arc<Engine>, link: &Arc<Link>) {
 
 /// One connection, from its Hello to its end.
 fn converse(stream: UnixStream, engine: &Engine, link: &Link) {
-    let (queue, messages) = sync_channel(QUEUE);
     let mut reader = Reader {
         stream: &stream,
         decoder: Decoder::default(),
     };
-    let welcome = match reader.hello() {
-        Ok(hello) => engine.handle(hello),
+    let hello = match reader.hello() {
+        Ok(hello) => hello,
         Err(error) => {
             tracing::debug!(%error, "a control connection ended before its Hello");
             return;
         }
     };
-    if let Event::Failed { error, .. } = &welcome {
-        tracing::warn!(%error, "an agent was refused");
-        let _ = say(&stream, &welcome);
-        return;
-    }
-    // Everything before the connection is known to the data path, so that Welcome is first.
-    let number = match (
-        stream.try_clone(),
-        say(&stream, &welcome),
-        spawn_writer(&stream, messages),
-    ) {
-        (Ok(clone), Ok(()), Ok(())) => link.replace(clone, queue.clone()),
-        (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
-            tracing::warn!(%error, "an agent could not be answered");
+    let number = match take_over(&stream, hello, engine, link) {
+        Ok(number) => number,
+        Err(error) => {
+            tracing::warn!(error = format!("{error:#}"), "an agent was refused");
             return;
         }
     };
     tracing::info!("an agent has connected");
-    loop {
-        match reader.command() {
-            Ok(Some(command)) if link.is_current(number) => {
-                let answer = engine.handle(command);
-                if let Event::Failed { error, .. } = &answer {
-                    tracing::warn!(%error, "a command of the agent failed");
-                }
-                if queue.send(answer).is_err() {
-                    break;
-                }
-            }
-            // Replaced in the meantime: what is still in its pipe is void.
-            Ok(_) => break,
-            Err(error) => {
-                tracing::warn!(%error, "the agent's connection is unusable");
-                break;
-            }
-        }
+    if let Err(error) = obey(&mut reader, number, engine, link) {
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "the agent's connection is unusable"
+        );
     }
     // The writer may be waiting for the other side.
     let _ = stream.shutdown(Shutdown::Both);
     link.leave(number);
+}
+
+/// Makes this connection the agent's; its number. Welcome is sent only after that, and before
+/// any event.
+fn take_over(stream: &UnixStream, hello: Command, engine: &Engine, link: &Link) -> Result<u64> {
+    let turn = link.turn();
+    let welcome = engine.handle(hello);
+    if let Event::Failed { error, .. } = &welcome {
+        say(stream, &welcome)?;
+        bail!("{error}");
+    }
+    let (queue, messages) = sync_channel(QUEUE);
+    queue.send(welcome)?;
+    let writer = stream.try_clone()?;
+    let number = link.replace(stream.try_clone()?, queue);
+    drop(turn);
+    let spawned = thread::Builder::new()
+        .name("agent-write".into())
+        .spawn(move || write(&writer, messages));
+    if let Err(error) = spawned {
+        link.leave(number);
+        return Err(error.into());
+    }
+    Ok(number)
+}
+
+/// Does what the agent says until it goes or another takes its place.
+fn obey(reader: &mut Reader<'_>, number: u64, engine: &Engine, link: &Link) -> Result<()> {
+    while let Some(command) = reader.command()? {
+        let turn = link.turn();
+        // What a replaced agent still had in its pipe is void.
+        let Some(queue) = link.queue_of(number) else {
+            break;
+        };
+        let answer = engine.handle(command);
+        drop(turn);
+        if let Event::Failed { error, .. } = &answer {
+            tracing::warn!(%error, "a command of the agent failed");
+        }
+        queue.send(answer)?;
+    }
+    Ok(())
 }
 
 struct Reader<'a> {
@@ -304,21 +332,14 @@ impl Reader<'_> {
     }
 }
 
-fn spawn_writer(stream: &UnixStream, messages: Receiver<Event>) -> io::Result<()> {
-    let stream = stream.try_clone()?;
-    let write = move || {
-        for message in messages {
-            if say(&stream, &message).is_err() {
-                // The reader sees the end and cleans up.
-                let _ = stream.shutdown(Shutdown::Both);
-                return;
-            }
+fn write(stream: &UnixStream, messages: Receiver<Event>) {
+    for message in messages {
+        if say(stream, &message).is_err() {
+            // The reader sees the end and cleans up.
+            let _ = stream.shutdown(Shutdown::Both);
+            return;
         }
-    };
-    thread::Builder::new()
-        .name("agent-write".into())
-        .spawn(write)
-        .map(drop)
+    }
 }
 
 fn say(mut stream: &UnixStream, message: &Event) -> io::Result<()> {

@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    io::{Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use crate::support::{Net, Tunnel, command, is_possible, sh, wait_for};
+use crate::support::{Net, Tunnel, command, is_possible, sh, uninterrupted, wait_for};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -219,7 +220,10 @@ fn a_second_agent_takes_over() {
     if !is_possible("a_second_agent_takes_over", &[]) {
         return;
     }
-    use std::io::{Read, Write};
+    let received = |stream: &mut UnixStream| {
+        let mut buffer = [0; 4096];
+        uninterrupted(|| stream.read(&mut buffer)).unwrap()
+    };
     let net = Net::new();
     let tunnel = Tunnel::start(&net.a);
     let say = |message: &signet_wg::control::Command| {
@@ -233,14 +237,10 @@ fn a_second_agent_takes_over() {
         stream
     };
     let mut first = say(&signet_wg::control::Command::Hello { version: 1 });
-    assert!(first.read(&mut [0; 4096]).unwrap() > 0);
+    assert!(received(&mut first) > 0);
     let mut second = say(&signet_wg::control::Command::Hello { version: 1 });
-    assert!(second.read(&mut [0; 4096]).unwrap() > 0);
-    assert_eq!(
-        first.read(&mut [0; 4096]).unwrap(),
-        0,
-        "the first is let go"
-    );
+    assert!(received(&mut second) > 0);
+    assert_eq!(received(&mut first), 0, "the first is let go");
 
     // Who speaks another version, or does not greet, is turned away; the second stays.
     let mut other = say(&signet_wg::control::Command::Hello { version: 99 });
@@ -254,10 +254,10 @@ fn a_second_agent_takes_over() {
         "{refusal:?}"
     );
     let mut rude = say(&signet_wg::control::Command::Status { seq: 1 });
-    assert_eq!(rude.read(&mut [0; 4096]).unwrap(), 0);
+    assert_eq!(received(&mut rude), 0);
     let status = signet_wg::control::Command::Status { seq: 5 };
     second
         .write_all(&signet_wg::control::encode(&status).unwrap())
         .unwrap();
-    assert!(second.read(&mut [0; 4096]).unwrap() > 0);
+    assert!(received(&mut second) > 0);
 }

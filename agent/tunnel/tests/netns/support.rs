@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -245,10 +245,8 @@ impl Tunnel {
                 return event;
             }
             let mut buffer = [0; 4096];
-            let length = self
-                .agent
-                .read(&mut buffer)
-                .expect("a message from the engine in time");
+            let length = uninterrupted(|| self.agent.read(&mut buffer));
+            let length = length.expect("a message from the engine in time");
             assert!(length > 0, "the engine closed the connection");
             self.decoder.push(&buffer[..length]);
         }
@@ -353,5 +351,15 @@ pub(crate) fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) ->
         }
         assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Repeats a read that a signal cut short: one with a deadline is not restarted by the kernel.
+pub(crate) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
