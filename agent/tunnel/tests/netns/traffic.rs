@@ -4,7 +4,7 @@ use std::{net::UdpSocket, time::Duration};
 
 use crate::support::{
     DEVICE, Net, PORT, Tunnel, address, inner_addresses, is_possible, joined, run, sh, sh_ok,
-    wait_for, within,
+    uninterrupted, wait_for, within,
 };
 use signet_abi::DropReason;
 use signet_wg::control::{Command, Event};
