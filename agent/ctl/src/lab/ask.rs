@@ -111,15 +111,22 @@ fn datagram(to: SocketAddr, bytes: &[u8], patience: Duration) -> Result<Vec<u8>>
     socket
         .set_read_timeout(Some(patience))
         .context("set a deadline")?;
-    socket
-        .send(bytes)
-        .with_context(|| format!("send to {to}"))?;
     let mut buffer = vec![0; 65_536];
-    let length = socket
-        .recv(&mut buffer)
-        .map_err(|error| anyhow!("no answer from {to}: {error}"))?;
-    buffer.truncate(length);
-    Ok(buffer)
+    // The first datagram may find out that the path is narrower than the link: then once more.
+    for _ in 0..3 {
+        socket
+            .send(bytes)
+            .with_context(|| format!("send to {to}"))?;
+        match socket.recv(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(error) if error.raw_os_error() == Some(nix::libc::EMSGSIZE) => {}
+            Err(error) => bail!("no answer from {to}: {error}"),
+        }
+    }
+    bail!("no answer from {to}: packets are too large for the path")
 }
 
 /// Asks for the addresses of the family that the question travels over.

@@ -221,7 +221,7 @@ fn open(interface: &str) -> Result<OwnedFd> {
     nix::errno::Errno::result(raw).context("open a packet socket")?;
     // SAFETY: `raw` is a fresh descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
-    let size: libc::c_int = 128 << 20;
+    let size: libc::c_int = 512 << 20;
     // SAFETY: the pointer and length describe `size`, which lives across the call.
     let set = unsafe {
         libc::setsockopt(

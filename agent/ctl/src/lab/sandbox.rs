@@ -26,6 +26,10 @@ pub(crate) fn build(lab: &Lab, pod: &Pod) -> Result<()> {
     netns::create(&pod.netns)?;
     link::batch(&node.netns, &veth(pod))?;
     link::sysctls(&node.netns, &veth_settings(pod))?;
+    link::batch(
+        &node.netns,
+        &[format!("link set {} up", pod.host_interface)],
+    )?;
     link::batch(&pod.netns, &inside(node, pod))?;
     link::batch(&node.netns, &outside(node, pod))?;
     enroll(node, pod)
@@ -106,14 +110,10 @@ fn enroll(node: &Node, pod: &Pod) -> Result<()> {
 
 fn veth(pod: &Pod) -> Vec<String> {
     let (host, inner) = (&pod.host_interface, &pod.interface);
-    vec![
-        format!(
-            "link add {host} mtu {MTU} type veth peer name {inner} mtu {MTU} netns {}",
-            pod.netns
-        ),
-        format!("link set {host} addrgenmode none"),
-        format!("link set {host} up"),
-    ]
+    vec![format!(
+        "link add {host} mtu {MTU} type veth peer name {inner} mtu {MTU} netns {}",
+        pod.netns
+    )]
 }
 
 fn veth_settings(pod: &Pod) -> Vec<(String, &'static str)> {
@@ -122,6 +122,9 @@ fn veth_settings(pod: &Pod) -> Vec<(String, &'static str)> {
         (format!("net/ipv4/conf/{host}/forwarding"), "1"),
         (format!("net/ipv6/conf/{host}/forwarding"), "1"),
         (format!("net/ipv4/conf/{host}/rp_filter"), "0"),
+        // The node needs its link-local address there at once: without one the kernel asks no
+        // neighbour for a packet that it only forwards.
+        (format!("net/ipv6/conf/{host}/accept_dad"), "0"),
     ]
 }
 

@@ -64,6 +64,9 @@ pub(super) fn play(stage: &mut Stage, report: &mut Report) -> Result<()> {
             one.rtt_us_p50 as f64 / 1e3,
             one.rtt_us_p99 as f64 / 1e3,
         );
+        if one.lost > 0 {
+            println!("       lost were numbers {:?}", one.lost_numbers);
+        }
         sent += one.sent;
         lost += one.lost;
         reordered += one.reordered;

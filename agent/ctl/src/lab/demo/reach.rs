@@ -124,7 +124,7 @@ pub(super) fn play(stage: &Stage, report: &mut Report) -> Result<()> {
                         true,
                         case,
                         ipv4,
-                        &format!("{answer:<16} {:>7.1} ms", time.as_secs_f64() * 1e3),
+                        &format!("{answer:<20} {:>7.1} ms", time.as_secs_f64() * 1e3),
                     );
                 }
                 Err(error) => line(stage, false, case, ipv4, &format!("{error:#}")),
@@ -154,8 +154,13 @@ pub(super) fn play(stage: &Stage, report: &mut Report) -> Result<()> {
                 Err(_) => {
                     stopped += 1;
                     line(stage, true, case, ipv4, "stopped");
-                    let protocol = case.question.protocol(ipv4);
-                    match stage.latest_drop(case.from, case.to, protocol, outcome.began_ms)? {
+                    match stage.latest_drop(
+                        case.from,
+                        case.to,
+                        case.question,
+                        ipv4,
+                        outcome.began_ms,
+                    )? {
                         Some(event) => {
                             explained += 1;
                             println!("       {}", observe::render(&event, false, stage.paint));

@@ -49,7 +49,7 @@ pub(super) fn play(stage: &mut Stage, report: &mut Report) -> Result<()> {
             told(&answer)
         );
         let since = u64::try_from(began.as_millis()).unwrap_or(0);
-        if let Some(event) = stage.latest_drop(NEW, DATABASE, "TCP", since)? {
+        if let Some(event) = stage.latest_drop(NEW, DATABASE, QUESTION, ipv4, since)? {
             println!("       {}", observe::render(&event, false, stage.paint));
         }
         // What the street may do, it still may: it is not just that nothing works any more.

@@ -105,7 +105,7 @@ impl Stage {
     }
 
     /// What the agents say of dropped packets from one pod to another, the latest first.
-    pub(super) fn drops(&self, from: &str, to: &str, protocol: &str) -> Result<Vec<FlowEvent>> {
+    fn drops(&self, from: &str, to: &str, protocol: &str) -> Result<Vec<FlowEvent>> {
         let mut found: Vec<FlowEvent> = Vec::new();
         let mut nodes = vec![&self.lab.pod(from)?.node, &self.lab.pod(to)?.node];
         nodes.dedup();
@@ -135,15 +135,19 @@ impl Stage {
         &self,
         from: &str,
         to: &str,
-        protocol: &str,
+        question: Question<'_>,
+        ipv4: bool,
         since_ms: u64,
     ) -> Result<Option<FlowEvent>> {
         let end = Instant::now() + Duration::from_secs(3);
+        // Nodes take their time from the identity service, each a little differently.
+        let since_ms = since_ms.saturating_sub(500);
+        let version = if ipv4 { 4 } else { 6 };
         loop {
-            let found = self
-                .drops(from, to, protocol)?
+            let found = self.drops(from, to, question.protocol(ipv4))?;
+            let found = found
                 .into_iter()
-                .find(|event| event.time_ms >= since_ms);
+                .find(|event| event.time_ms >= since_ms && event.ip_version == version);
             if found.is_some() || Instant::now() >= end {
                 return Ok(found);
             }
@@ -168,7 +172,7 @@ impl Stage {
 
 impl Question<'_> {
     /// What `observe` calls its protocol.
-    pub(super) fn protocol(self, ipv4: bool) -> &'static str {
+    fn protocol(self, ipv4: bool) -> &'static str {
         match self {
             Question::Table(_) | Question::Page => "TCP",
             Question::Name(_) => "UDP",

@@ -88,7 +88,7 @@ impl Probe {
             self.hear(
                 &mut tally,
                 begin,
-                (Instant::now() + Duration::from_millis(50)).min(end),
+                (Instant::now() + Duration::from_millis(1)).min(end),
             )?;
         }
         let protocol = match (self.options.protocol, self.options.to) {

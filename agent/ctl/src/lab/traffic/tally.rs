@@ -19,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) send_errors: u64,
     /// Longest run of lost packets.
     pub(crate) longest_gap: u64,
+    /// Numbers of the first lost ones, from 0; at most 16.
+    pub(crate) lost_numbers: Vec<u64>,
     /// Round-trip times in microseconds.
     pub(crate) rtt_us_p50: u64,
     pub(crate) rtt_us_p99: u64,
@@ -91,6 +93,12 @@ impl Tally {
             duplicates: self.duplicates,
             send_errors: self.send_errors,
             longest_gap: self.longest_gap(),
+            lost_numbers: (0..)
+                .zip(&self.seen)
+                .filter(|(_, slot)| slot.is_none())
+                .map(|(n, _)| n)
+                .take(16)
+                .collect(),
             rtt_us_p50: at(50),
             rtt_us_p99: at(99),
             rtt_us_max: times.last().map_or(0, micros),
@@ -133,6 +141,7 @@ mod tests {
             (1, 1, 1)
         );
         assert_eq!(report.longest_gap, 4);
+        assert_eq!(report.lost_numbers, [3, 4, 5, 6, 8]);
         assert_eq!((report.rtt_us_p50, report.rtt_us_max), (30, 50));
     }
 
