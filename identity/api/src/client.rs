@@ -90,6 +90,10 @@ pub async fn connect_admin(path: &Path) -> Result<Channel, ConnectError> {
         })
 }
 
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the standard library's kinds have no end"
+)]
 fn admin_hint(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => {

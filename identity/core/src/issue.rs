@@ -1,5 +1,7 @@
 //! Whose request is signed as what.
 
+use std::sync::Arc;
+
 use signet_crypto::{
     spiffe_id::SpiffeId,
     x509::{
@@ -11,10 +13,8 @@ use signet_crypto::{
 use crate::{
     authority::Leaf,
     cluster::{Node, NodeUid, PodUid},
-    directory::{Directory, Entry},
+    directory::Entry,
 };
-use std::sync::Arc;
-
 /// A workload's request that may be signed.
 #[derive(Clone, Debug)]
 pub struct WorkloadGrant {
@@ -44,17 +44,18 @@ impl WorkloadGrant {
     }
 }
 
-/// Whether `caller` may have an agent-plane SVID for `pod`: only if the directory has it there.
+/// Whether `caller` may have an agent-plane SVID for `pod`, of which the directory says `entry`: only
+/// if it has the pod there.
 ///
 /// # Errors
 /// Why not.
 pub fn workload(
-    directory: &Directory,
+    entry: Option<Arc<Entry>>,
     caller: &NodeUid,
     pod: &PodUid,
     csr: &[u8],
 ) -> Result<WorkloadGrant, IssueRefusal> {
-    let Some(entry) = directory.entry(pod) else {
+    let Some(entry) = entry.filter(|entry| entry.pod.uid == *pod) else {
         return Err(IssueRefusal::UnknownPod { pod: pod.clone() });
     };
     if entry.node.uid != *caller {

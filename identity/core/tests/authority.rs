@@ -1,4 +1,9 @@
 //! Authorities over years of simulated time, and what they sign for whom.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on ends"
+)]
 
 mod common;
 
@@ -177,7 +182,13 @@ fn a_node_gets_its_own_pods_svid_bound_to_it() {
     let key = SvidKey::generate().unwrap();
     let id = SpiffeId::workload(&td(), "shop", "web").unwrap();
     for csr in [key.csr(&id).unwrap(), key.anonymous_csr().unwrap()] {
-        let grant = issue::workload(&directory(), &node_uid("a"), &uid("p1"), &csr).unwrap();
+        let grant = issue::workload(
+            directory().entry(&uid("p1")),
+            &node_uid("a"),
+            &uid("p1"),
+            &csr,
+        )
+        .unwrap();
         let issued = authorities
             .issue(grant.leaf(), TTL, at(5), &mut SeededRandom::new(1))
             .unwrap();
@@ -209,7 +220,13 @@ fn requests_that_are_not_the_nodes_to_make_are_refused_with_the_reason() {
     let middle = torn.len() / 2;
     torn[middle] ^= 1;
     let ask = |node: &str, pod: &str, csr: &[u8]| {
-        let error = issue::workload(&directory(), &node_uid(node), &uid(pod), csr).unwrap_err();
+        let error = issue::workload(
+            directory().entry(&uid(pod)),
+            &node_uid(node),
+            &uid(pod),
+            csr,
+        )
+        .unwrap_err();
         (error.reason(), error.to_string())
     };
     let (reason, text) = ask("b", "p1", &good);
@@ -222,7 +239,13 @@ fn requests_that_are_not_the_nodes_to_make_are_refused_with_the_reason() {
     assert_eq!(ask("a", "p1", &as_db).0, "other_id");
     assert_eq!(ask("a", "p1", &torn).0, "bad_csr");
     assert_eq!(ask("a", "p1", b"").0, "bad_csr");
-    let seen = issue::workload(&directory(), &node_uid("b"), &uid("p1"), &good).unwrap_err();
+    let seen = issue::workload(
+        directory().entry(&uid("p1")),
+        &node_uid("b"),
+        &uid("p1"),
+        &good,
+    )
+    .unwrap_err();
     assert_eq!(
         seen,
         IssueRefusal::OtherNode {

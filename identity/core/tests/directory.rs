@@ -1,4 +1,9 @@
 //! The directory against the dumbest listener: whoever applies what it is pushed must know the truth.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on ends"
+)]
 
 mod common;
 

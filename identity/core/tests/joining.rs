@@ -1,4 +1,9 @@
 //! Join tokens and what comes after them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on ends"
+)]
 
 mod common;
 

@@ -34,8 +34,11 @@ use crate::{grpc::caller::Peer, metrics::Outcome, service::Service};
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// TLS handshakes at once.
 const HANDSHAKES: usize = 512;
-/// Connections at once, of nodes and of others.
-const CONNECTIONS: usize = 16_384;
+/// Connections of nodes at once.
+const NODES: usize = 16_384;
+/// Connections at once that did not prove to be a node's: they have room of their own, so that they
+/// take none from nodes.
+const STRANGERS: usize = 1_024;
 /// A connection that did not prove to be a node's is for attestation, and ends after this.
 const ANONYMOUS: Duration = Duration::from_secs(30);
 
@@ -60,7 +63,10 @@ async fn accept_loop(
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Room {
+        nodes: Arc::new(Semaphore::new(NODES)),
+        strangers: Arc::new(Semaphore::new(STRANGERS)),
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -75,16 +81,14 @@ async fn accept_loop(
                 continue;
             }
         };
-        let permits = Arc::clone(&handshakes)
-            .try_acquire_owned()
-            .and_then(|busy| Ok((busy, Arc::clone(&connections).try_acquire_owned()?)));
-        let Ok((busy, place)) = permits else {
+        let Ok(busy) = Arc::clone(&handshakes).try_acquire_owned() else {
             count(&service, "too_many");
             continue;
         };
         let (acceptor, service, sender) = (acceptor.clone(), Arc::clone(&service), sender.clone());
+        let room = room.clone();
         tokio::spawn(async move {
-            let connection = handshake(stream, address, &acceptor, &service, place).await;
+            let connection = handshake(stream, address, &acceptor, &service, &room).await;
             drop(busy);
             if let Some(connection) = connection {
                 // Nobody takes it if the service is stopping.
@@ -99,7 +103,7 @@ async fn handshake(
     address: SocketAddr,
     acceptor: &TlsAcceptor,
     service: &Service,
-    place: OwnedSemaphorePermit,
+    room: &Room,
 ) -> Option<Connection> {
     let shaken = async {
         stream.set_nodelay(true)?;
@@ -117,24 +121,45 @@ async fn handshake(
             return None;
         }
     };
-    match identify(&stream, address, service) {
-        Ok(peer) => {
-            count(service, "accepted");
-            let open = Open::new(service.metrics.connections_open.clone());
-            let deadline = peer.is_anonymous().then(|| Box::pin(sleep(ANONYMOUS)));
-            Some(Connection {
-                stream,
-                peer,
-                deadline,
-                _open: open,
-                _place: place,
-            })
-        }
+    let peer = match identify(&stream, address, service) {
+        Ok(peer) => peer,
         Err(error) => {
             count(service, "handshake_failed");
             tracing::debug!(from = %address, error, "connection refused");
-            None
+            return None;
         }
+    };
+    let Some(place) = room.place(&peer) else {
+        count(service, "too_many");
+        return None;
+    };
+    count(service, "accepted");
+    let deadline = peer.is_anonymous().then(|| Box::pin(sleep(ANONYMOUS)));
+    let open = Open::new(service.metrics.connections_open.clone());
+    Some(Connection {
+        stream,
+        peer,
+        deadline,
+        _open: open,
+        _place: place,
+    })
+}
+
+/// How many more connections there may be.
+#[derive(Clone)]
+struct Room {
+    nodes: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+}
+
+impl Room {
+    fn place(&self, peer: &Peer) -> Option<OwnedSemaphorePermit> {
+        let room = if peer.is_anonymous() {
+            &self.strangers
+        } else {
+            &self.nodes
+        };
+        Arc::clone(room).try_acquire_owned().ok()
     }
 }
 

@@ -4,7 +4,10 @@ use std::{
     fs::{self, DirBuilder},
     io,
     net::SocketAddr,
-    os::unix::{fs::DirBuilderExt as _, net::UnixStream as StdUnixStream},
+    os::unix::{
+        fs::{DirBuilderExt as _, PermissionsExt as _},
+        net::UnixStream as StdUnixStream,
+    },
     path::Path,
     sync::Arc,
     time::Duration,
@@ -137,6 +140,10 @@ async fn serve(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the standard library's kinds have no end"
+)]
 async fn listen_tcp(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let fix = match error.kind() {
@@ -181,7 +188,12 @@ fn listen_unix(path: &Path) -> Result<UnixListener> {
         // Whatever else is wrong, binding says it.
         Err(_) => {}
     }
-    UnixListener::bind(path).map_err(|error| anyhow!("admin socket {shown}: {error}; {hint}"))
+    let bound = UnixListener::bind(path).and_then(|listener| {
+        // The umask has kept others out from the first moment.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        Ok(listener)
+    });
+    bound.map_err(|error| anyhow!("admin socket {shown}: {error}; {hint}"))
 }
 
 fn health(service: Arc<Service>, deaf: Option<String>) -> Arc<dyn Fn() -> Health + Send + Sync> {

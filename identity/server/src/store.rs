@@ -1,5 +1,6 @@
 //! What outlives the process: authorities, join tokens, nodes. One `redb` file with mode 0600.
 
+mod commits;
 mod open;
 mod rows;
 
@@ -14,7 +15,10 @@ use signet_identity_core::{
     token::{TokenHash, TokenRecord},
 };
 
-use self::rows::{AUTHORITIES, NODES, TOKENS};
+use self::{
+    commits::Commits,
+    rows::{NODES, TOKENS},
+};
 
 pub(crate) use open::{Opened, open};
 
@@ -22,8 +26,7 @@ pub(crate) use open::{Opened, open};
 pub(crate) struct Store {
     path: PathBuf,
     database: Database,
-    /// Held for its lock.
-    _lock: std::fs::File,
+    commits: Commits,
 }
 
 /// Why the store cannot be used, or not any more.
@@ -54,6 +57,18 @@ pub(crate) enum StoreError {
         path = path.display()
     )]
     Damaged { path: PathBuf, what: String },
+    #[error(
+        "store {path} lacks its last {missing} changes, so it is damaged or a backup, and was left as \
+         it is; put a newer backup in its place, or remove {lock} to go on without them: join tokens \
+         used since then would be good again",
+        path = path.display(),
+        lock = lock.display()
+    )]
+    Behind {
+        path: PathBuf,
+        lock: PathBuf,
+        missing: u64,
+    },
     #[error(
         "store {path} has format {found}, and this program knows format {known} only; run the \
          version that wrote it",
@@ -217,7 +232,10 @@ impl Store {
             let txn = self.database.begin_write()?;
             match change(&txn)? {
                 Ok(value) => {
+                    let number = rows::count_commit(&txn)?;
                     txn.commit()?;
+                    // Before anybody hears of it: what was said to be done must not get lost unseen.
+                    self.commits.note(number)?;
                     Ok(Ok(value))
                 }
                 Err(refusal) => {

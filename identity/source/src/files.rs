@@ -173,7 +173,11 @@ fn list(dir: &Path) -> Result<BTreeMap<String, PathBuf>, Problem> {
     let mut open = vec![(PathBuf::new(), 0)];
     let mut seen = BTreeSet::new();
     while let Some((below, depth)) = open.pop() {
-        let full = dir.join(&below);
+        let full = if depth == 0 {
+            dir.to_path_buf()
+        } else {
+            dir.join(&below)
+        };
         let unreadable = |error: io::Error| {
             let message = format!("cannot be read: {error}; check the path and its permissions");
             Problem::new(full.display().to_string(), "", message)

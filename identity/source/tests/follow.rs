@@ -1,4 +1,9 @@
 //! A directory that changes while it is watched: by renames, in place, badly.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on ends"
+)]
 
 mod common;
 

@@ -1,4 +1,9 @@
 //! What a directory must be like to be loaded at all, and how it is said if it isn't.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on ends"
+)]
 
 mod common;
 

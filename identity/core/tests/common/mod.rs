@@ -1,5 +1,10 @@
 //! Nodes, pods and times for tests.
 #![allow(dead_code, reason = "each test program uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on ends"
+)]
 
 use std::time::Duration;
 

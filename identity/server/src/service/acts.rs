@@ -39,6 +39,16 @@ pub(crate) enum Refused {
     Store(#[from] StoreError),
 }
 
+impl Refused {
+    /// The node on which a pod runs that another asked for.
+    fn runs_on(&self) -> &str {
+        let Self::Issue(IssueRefusal::OtherNode { runs_on, .. }) = self else {
+            return "";
+        };
+        runs_on
+    }
+}
+
 impl Service {
     /// Brings a node in, by `token` or, if that is empty, by the key it had.
     pub(crate) fn attest(
@@ -186,9 +196,8 @@ impl Service {
         pod: &PodUid,
         csr: &[u8],
     ) -> Result<Issued, Refused> {
-        let grant = self
-            .hub
-            .look(|directory| issue::workload(directory, &caller.uid, pod, csr));
+        let entry = self.hub.look(|directory| directory.entry(pod));
+        let grant = issue::workload(entry, &caller.uid, pod, csr);
         let result = grant.map_err(Refused::from).and_then(|grant| {
             let issued = self.sign(grant.leaf())?;
             let entry = &grant.entry.pod;
@@ -207,10 +216,7 @@ impl Service {
             }
             Err(refused) => {
                 self.count(refused);
-                let runs_on = match refused {
-                    Refused::Issue(IssueRefusal::OtherNode { runs_on, .. }) => runs_on.as_str(),
-                    _ => "",
-                };
+                let runs_on = refused.runs_on();
                 tracing::warn!(
                     node = %caller.name, node_uid = %caller.uid, %pod, runs_on, reason = %refused,
                     "workload SVID refused"

@@ -1,7 +1,7 @@
 //! Opening the store without harming it: it is checked in a copy in memory before it is touched.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     panic,
@@ -18,7 +18,8 @@ use signet_identity_core::authority::Authorities;
 use zeroize::Zeroizing;
 
 use super::{
-    AUTHORITIES, NODES, Store, StoreError, TOKENS,
+    NODES, Store, StoreError, TOKENS,
+    commits::Commits,
     rows::{self, NUMBERS, TEXTS, VERSION},
 };
 
@@ -52,56 +53,31 @@ pub(crate) fn open(
             source,
             fix: "check --data-dir and its permissions",
         })?;
-    let lock = lock(dir)?;
+    let commits = Commits::open(dir)?;
     let path = dir.join(FILE);
     let fresh = !path.exists();
     if fresh {
         create(&path, trust_domain, now)?;
     }
     check_mode(&path)?;
-    let authorities = examine(&path, trust_domain)?;
+    let (authorities, seen) = examine(&path, trust_domain)?;
+    commits.check(&path, seen)?;
     let database = Builder::new()
         .set_cache_size(CACHE)
         .open(&path)
         .map_err(|error| damaged(&path, error))?;
-    let run = count_run(&database).map_err(|error| StoreError::Failed {
-        path: path.clone(),
-        what: error.to_string(),
-    })?;
+    let store = Store {
+        path,
+        database,
+        commits,
+    };
+    let run = store.count_run()?;
     Ok(Opened {
-        store: Store {
-            path,
-            database,
-            _lock: lock,
-        },
+        store,
         authorities,
         run,
         fresh,
     })
-}
-
-/// Two services on one store would each consume the same token.
-fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("identity.lock");
-    let io = |source| StoreError::Io {
-        path: path.clone(),
-        source,
-        fix: "check --data-dir and its permissions",
-    };
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
-            path: dir.to_path_buf(),
-        }),
-        Err(TryLockError::Error(source)) => Err(io(source)),
-    }
 }
 
 /// Makes a store beside its place and renames it there, so that a crash in between leaves none.
@@ -159,10 +135,10 @@ fn check_mode(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Reads everything in a copy of the store: opening the file itself may write to it.
-fn examine(path: &Path, trust_domain: &TrustDomain) -> Result<Authorities, StoreError> {
+fn examine(path: &Path, trust_domain: &TrustDomain) -> Result<(Authorities, u64), StoreError> {
     let bytes = Zeroizing::new(fs::read(path).map_err(|source| unreadable(path, source))?);
     let _guard = PanicGuard::new(path);
-    let look = || -> Result<Result<Authorities, StoreError>, redb::Error> {
+    let look = || -> Result<Result<(Authorities, u64), StoreError>, redb::Error> {
         let copy = InMemoryBackend::new();
         copy.set_len(bytes.len() as u64).map_err(redb::Error::Io)?;
         copy.write(0, &bytes).map_err(redb::Error::Io)?;
@@ -184,7 +160,7 @@ fn read_all(
     path: &Path,
     database: &Database,
     trust_domain: &TrustDomain,
-) -> Result<Result<Authorities, StoreError>, redb::Error> {
+) -> Result<Result<(Authorities, u64), StoreError>, redb::Error> {
     let path = path.to_path_buf();
     let txn = database.begin_read()?;
     let numbers = txn.open_table(NUMBERS)?;
@@ -224,21 +200,23 @@ fn read_all(
         )));
     };
     let restored = Authorities::restore(trust_domain, records, sequence);
-    Ok(restored.map_err(|error| damaged(&path, error)))
+    let commits = number("commits")?.unwrap_or_default();
+    Ok(restored
+        .map(|it| (it, commits))
+        .map_err(|error| damaged(&path, error)))
 }
 
-fn count_run(database: &Database) -> Result<u32, redb::Error> {
-    let txn = database.begin_write()?;
-    // Made if a hand removed it, so that later uses find it.
-    txn.open_table(AUTHORITIES)?;
-    let run = {
-        let mut numbers = txn.open_table(NUMBERS)?;
-        let before = numbers.get("runs")?.map_or(0, |row| row.value());
-        numbers.insert("runs", before + 1)?;
-        before + 1
-    };
-    txn.commit()?;
-    Ok(u32::try_from(run).unwrap_or(u32::MAX))
+impl Store {
+    fn count_run(&self) -> Result<u32, StoreError> {
+        let mut run = 0;
+        self.write(|txn| {
+            let mut numbers = txn.open_table(NUMBERS)?;
+            run = numbers.get("runs")?.map_or(0, |row| row.value()) + 1;
+            numbers.insert("runs", run)?;
+            Ok(())
+        })?;
+        Ok(u32::try_from(run).unwrap_or(u32::MAX))
+    }
 }
 
 fn unreadable(path: &Path, source: io::Error) -> StoreError {

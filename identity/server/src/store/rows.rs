@@ -14,12 +14,14 @@ use signet_identity_core::{
 /// Of the format.
 pub(super) const VERSION: u64 = 1;
 
-/// `version`, `runs` (starts of the service so far), `bundle_sequence`.
+/// `version`, `runs` (starts of the service so far), `bundle_sequence`, `commits`.
 pub(super) const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// `trust_domain`.
 pub(super) const TEXTS: TableDefinition<'_, &str, &str> = TableDefinition::new("texts");
-/// By position: role, state, certificate (DER), key (PKCS#8), end of validity (Unix ms).
-pub(super) const AUTHORITIES: TableDefinition<'_, u64, (u8, u8, &[u8], &[u8], u64)> =
+/// Role, state, certificate (DER), key (PKCS#8), end of validity (Unix ms).
+type AuthorityRow<'a> = (u8, u8, &'a [u8], &'a [u8], u64);
+/// By position.
+pub(super) const AUTHORITIES: TableDefinition<'_, u64, AuthorityRow<'_>> =
     TableDefinition::new("authorities");
 
 /// Node name, made, expires, used (Unix ms, 0 is never), UID of the node that used it.
@@ -130,6 +132,14 @@ pub(super) fn authorities(txn: &ReadTransaction) -> Result<Option<Vec<Record>>, 
         });
     }
     Ok(Some(records))
+}
+
+/// The number of the change that `txn` makes.
+pub(super) fn count_commit(txn: &WriteTransaction) -> Result<u64, redb::Error> {
+    let mut numbers = txn.open_table(NUMBERS)?;
+    let number = numbers.get("commits")?.map_or(0, |row| row.value()) + 1;
+    numbers.insert("commits", number)?;
+    Ok(number)
 }
 
 fn role_number(role: Role) -> u8 {
