@@ -190,6 +190,9 @@ pub struct PolicyValue {
 /// out here and removed by the daemon.
 #[derive(Clone, Debug, Default)]
 pub struct Adopted {
+    /// The highest generation that any endpoint had, gone ones included: flows admitted for a pod
+    /// that is gone must never count for another.
+    pub last_generation: u32,
     /// `endpoints`. `pod` is what the daemon remembers of it, if it does.
     pub endpoints: Vec<(EndpointRow, Option<PodUid>)>,
     /// `send_rows`.

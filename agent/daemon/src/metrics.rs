@@ -189,7 +189,7 @@ impl Metrics {
             ),
             drops: make.counters(
                 "signet_drop_packets",
-                "Packets dropped by the data path since its maps were made, by reason.",
+                "Packets dropped by reason: by the data path since its maps were made, by the engine and the hold queue since the agent started.",
                 &["reason"],
             ),
             passed_packets: make.counters(

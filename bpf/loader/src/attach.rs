@@ -1,5 +1,6 @@
 //! Pinned links: one per program and interface.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
@@ -97,6 +98,7 @@ impl Links {
         attachment: Attachment,
     ) -> Result<(), LoaderError> {
         let path = self.path(attachment);
+        self.take_over(attachment)?;
         if path.exists() {
             if self.update(ebpf, attachment)? {
                 return Ok(());
@@ -120,6 +122,23 @@ impl Links {
         let link = program.take_link(id).map_err(|error| failed(&error))?;
         let link = FdLink::try_from(link).map_err(|error| failed(&error))?;
         link.pin(&path).map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    /// The program that runs at the interface for an endpoint before this one becomes this one's,
+    /// without a moment in which nothing runs there.
+    fn take_over(&self, attachment: Attachment) -> Result<(), LoaderError> {
+        let same_place = |old: &Attachment| {
+            old.hook == attachment.hook && old.ifindex == attachment.ifindex && *old != attachment
+        };
+        for old in self.list()?.into_iter().filter(same_place) {
+            let (from, path) = (self.path(old), self.path(attachment));
+            fs::rename(from, &path).map_err(|source| LoaderError::Pin {
+                operation: "rename a pin to",
+                path,
+                source,
+            })?;
+        }
         Ok(())
     }
 
@@ -168,7 +187,9 @@ fn release(
 }
 
 fn interface_name(ifindex: u32) -> Result<String, LoaderError> {
-    let name =
-        nix::net::if_::if_indextoname(ifindex).map_err(|_| LoaderError::NoInterface { ifindex })?;
-    Ok(name.to_string_lossy().into_owned())
+    // An unknown number may come back as an empty name instead of an error.
+    match nix::net::if_::if_indextoname(ifindex) {
+        Ok(name) if !name.is_empty() => Ok(name.to_string_lossy().into_owned()),
+        Ok(_) | Err(_) => Err(LoaderError::NoInterface { ifindex }),
+    }
 }

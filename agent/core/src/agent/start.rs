@@ -21,6 +21,7 @@ impl Agent {
         }
         self.adopted = true;
         let Adopted {
+            last_generation,
             endpoints,
             send,
             recv,
@@ -57,6 +58,7 @@ impl Agent {
         for (_, class) in &cidrs {
             self.handles.reserve_class(*class);
         }
+        self.endpoints.reserve_generation(last_generation);
         for (row, _) in &endpoints {
             self.endpoints.reserve(row);
             self.handles.reserve_class(row.class);

@@ -164,8 +164,13 @@ impl Endpoints {
     pub(crate) fn reserve(&mut self, row: &EndpointRow) {
         self.reserved.insert(row.index);
         self.last_index = self.last_index.max(row.index.0);
-        self.last_generation = self.last_generation.max(row.generation);
+        self.reserve_generation(row.generation);
         self.last_identity = self.last_identity.max(row.identity.0);
+    }
+
+    /// Keeps a generation and all below from being given away.
+    pub(crate) fn reserve_generation(&mut self, generation: u32) {
+        self.last_generation = self.last_generation.max(generation);
     }
 
     pub(crate) fn release(&mut self, index: EndpointIndex) {

@@ -26,7 +26,10 @@ impl DataPlane {
 
     fn read_all(&mut self, store: &EndpointStore) -> Result<Adopted, LoaderError> {
         let maps = &mut self.plane.maps;
-        let mut adopted = Adopted::default();
+        let mut adopted = Adopted {
+            last_generation: store.last_generation(),
+            ..Adopted::default()
+        };
         for entry in maps.endpoints.iter() {
             let row = rows::endpoint_back(&entry?.1);
             let record = store

@@ -218,12 +218,6 @@ impl DataPlane {
             self.attached.remove(&row.index.0);
             return Err(error);
         }
-        // Programs that an endpoint before left on this interface, closed.
-        for old in self.plane.attachments()? {
-            if old.ifindex == row.ifindex && old.endpoint != row.index.0 && old.endpoint != 0 {
-                self.plane.detach(old)?;
-            }
-        }
         Ok(())
     }
 

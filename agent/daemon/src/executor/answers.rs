@@ -1,5 +1,6 @@
 //! The core's state in the words of the status socket.
 
+use signet_abi::DropReason;
 use signet_agent_core::{
     io::ChannelRole,
     snapshot::{self, ChannelSnapshot, EndpointSnapshot, PairSnapshot, PeerSnapshot},
@@ -117,7 +118,14 @@ impl Executor {
             .counts()
             .map(|counts| counts.drops)
             .unwrap_or_default();
-        let drops = drops.into_iter().filter(|(_, packets)| *packets > 0);
+        let others = self
+            .other_drops
+            .iter()
+            .map(|(reason, packets)| (*reason, *packets));
+        let drops = drops
+            .into_iter()
+            .chain(others)
+            .filter(|(_, packets)| *packets > 0);
         drops
             .map(|(reason, packets)| DropCount {
                 reason: reason.number(),
@@ -125,6 +133,13 @@ impl Executor {
                 packets,
             })
             .collect()
+    }
+
+    /// Counts packets that were dropped outside the data path, so that every total tells of them.
+    pub(super) fn count_drops(&mut self, reason: DropReason, packets: u64) {
+        let total = self.other_drops.entry(reason).or_default();
+        *total = total.saturating_add(packets);
+        self.metrics.dropped(reason, *total);
     }
 
     fn peers(&self) -> Peers {

@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use signet_abi::DropReason;
 use signet_agent_core::{
     Agent,
     io::{ConnId, Input},
@@ -115,6 +116,8 @@ pub(crate) struct Executor {
     cluster: Cluster,
     names: Names,
     observe: Observe,
+    /// What the engine and the core dropped; the data path counts its own.
+    other_drops: BTreeMap<DropReason, u64>,
     identity_status: IdentityStatus,
     tunnel_status: TunnelStatus,
     /// Set while an endpoint is being added: the first map operation of it that failed.
@@ -161,6 +164,7 @@ impl Executor {
             cluster: parts.cluster,
             names,
             observe: Observe::new(),
+            other_drops: BTreeMap::new(),
             identity_status,
             tunnel_status,
             refusal: None,

@@ -107,6 +107,7 @@ impl Executor {
                 count,
             } => {
                 self.metrics.hold_dropped(reason, count);
+                self.count_drops(reason, count);
                 let source = self.dataplane.first_address(endpoint, destination);
                 let drop = observe::Drop {
                     time_ms: self.time.wall_ms(),

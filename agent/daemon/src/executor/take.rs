@@ -173,6 +173,7 @@ impl Executor {
                 suppressed: u64::from(*suppressed),
             };
             let event = drop.into_event(&self.names);
+            self.count_drops(*reason, 1 + u64::from(*suppressed));
             self.observe.push(event);
         }
         match tunnel::for_core(&event) {

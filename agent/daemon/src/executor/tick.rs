@@ -11,6 +11,7 @@ impl Executor {
         if held_lost > 0 {
             self.metrics
                 .hold_dropped(DropReason::HoldOverflow, held_lost);
+            self.count_drops(DropReason::HoldOverflow, held_lost);
         }
         self.metrics.core(&self.agent.counters());
         match self.dataplane.counts() {

@@ -27,6 +27,8 @@ struct Contents {
     version: u32,
     /// The addresses are only good within one boot: interfaces don't survive another.
     boot_id: String,
+    /// The highest generation that any endpoint of this boot had.
+    last_generation: u32,
     endpoints: Vec<EndpointRecord>,
 }
 
@@ -34,6 +36,7 @@ struct Contents {
 pub(crate) struct EndpointStore {
     path: PathBuf,
     boot_id: String,
+    last_generation: u32,
     records: BTreeMap<String, EndpointRecord>,
 }
 
@@ -45,6 +48,7 @@ impl EndpointStore {
     pub(crate) fn open(data: &super::DataDir, boot_id: &str) -> Result<Self, String> {
         let path = data.file(FILE);
         let mut records = BTreeMap::new();
+        let mut last_generation = 0;
         if let Some(bytes) = read(&path)? {
             let contents: Contents = serde_json::from_slice(&bytes).map_err(|error| {
                 format!(
@@ -61,6 +65,7 @@ impl EndpointStore {
                 ));
             }
             if contents.boot_id == boot_id {
+                last_generation = contents.last_generation;
                 records = contents
                     .endpoints
                     .into_iter()
@@ -71,6 +76,7 @@ impl EndpointStore {
         Ok(Self {
             path,
             boot_id: boot_id.to_owned(),
+            last_generation,
             records,
         })
     }
@@ -83,11 +89,17 @@ impl EndpointStore {
         self.records.get(pod_uid)
     }
 
+    /// The highest generation that any endpoint of this boot had, gone ones included.
+    pub(crate) fn last_generation(&self) -> u32 {
+        self.last_generation
+    }
+
     /// Adds or replaces a record.
     pub(crate) fn put(&mut self, record: EndpointRecord) -> Result<(), String> {
         if self.records.get(&record.pod_uid) == Some(&record) {
             return Ok(());
         }
+        self.last_generation = self.last_generation.max(record.generation);
         self.records.insert(record.pod_uid.clone(), record);
         self.save()
     }
@@ -104,6 +116,7 @@ impl EndpointStore {
         let contents = Contents {
             version: VERSION,
             boot_id: self.boot_id.clone(),
+            last_generation: self.last_generation,
             endpoints: self.records.values().cloned().collect(),
         };
         let bytes = serde_json::to_vec_pretty(&contents)
@@ -139,6 +152,7 @@ mod tests {
         assert!(!store.remove("p1").unwrap());
 
         let again = EndpointStore::open(&data, "boot-a").unwrap();
+        assert_eq!(again.last_generation(), 9, "also of those that are gone");
         assert_eq!(again.records().collect::<Vec<_>>(), [&record("p2")]);
         let later = EndpointStore::open(&data, "boot-b").unwrap();
         assert_eq!(later.records().count(), 0);
@@ -152,7 +166,7 @@ mod tests {
             &b"{\"version\":1,"[..],
             b"",
             b"\xff",
-            b"{\"version\":2,\"boot_id\":\"x\",\"endpoints\":[]}",
+            b"{\"version\":2,\"boot_id\":\"x\",\"last_generation\":0,\"endpoints\":[]}",
         ] {
             replace(&data.file(FILE), bytes).unwrap();
             let Err(error) = EndpointStore::open(&data, "boot-a") else {
