@@ -169,10 +169,12 @@ fn send(netns: &str, interface: &str, frames: Vec<Vec<u8>>, l3: bool) -> Result<
                     size_of::<libc::sockaddr_ll>() as u32,
                 )
             };
+            let error = io::Error::last_os_error();
+            // ENOBUFS is how a sender hears that a program on the device's egress dropped its frame.
+            let dropped = sent < 0 && error.raw_os_error() == Some(libc::ENOBUFS);
             anyhow::ensure!(
-                sent == frame.len() as isize,
-                "send a frame: {}",
-                io::Error::last_os_error()
+                dropped || sent == frame.len() as isize,
+                "send a frame: {error}"
             );
         }
         Ok(())

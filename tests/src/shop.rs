@@ -63,6 +63,15 @@ pub fn allow(name: &str, from: &str) -> String {
     )
 }
 
+/// Isolates every pod of a namespace in both directions.
+#[must_use]
+pub fn isolate(namespace: &str) -> String {
+    format!(
+        "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: isolate, namespace: {namespace}}}\n\
+         spec: {{podSelector: {{}}, policyTypes: [Ingress, Egress]}}\n"
+    )
+}
+
 /// `shop/web` on node1 may reach `shop/db` on node2; `other/stray` on node1 and `shop/idle` on node2 may not.
 #[must_use]
 pub fn base() -> String {

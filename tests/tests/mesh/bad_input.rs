@@ -178,6 +178,30 @@ fn the_service_says_what_stands_in_its_way() -> Result<()> {
         &["nowhere"],
     );
 
+    let mut service = bin::command("signet-identity")?
+        .args([
+            "run",
+            "--trust-domain",
+            "td.test",
+            "--listen",
+            "127.0.0.1:0",
+            "--metrics",
+            "127.0.0.1:0",
+        ])
+        .arg("--data-dir")
+        .arg(&data)
+        .arg("--manifests")
+        .arg(&manifests)
+        .arg("--admin-socket")
+        .arg(&socket)
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    let made = wait("the service to run", Duration::from_secs(20), || {
+        Ok(socket.exists())
+    });
+    service.kill()?;
+    service.wait()?;
+    made?;
     let store: Vec<_> = fs::read_dir(&data)?
         .flatten()
         .map(|e| e.path())
