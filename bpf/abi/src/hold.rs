@@ -15,7 +15,8 @@ pub struct HoldHeader {
 }
 
 impl HoldHeader {
-    /// Reads a frame's header: destination 02:00:<endpoint>:00:00, source 02:00:<generation>.
+    /// Reads a frame's header: destination `02:00:<endpoint>:00:00`, source
+    /// `02:00:<generation>`.
     /// `None` if the frame is no held packet (the kernel sends its own frames on any device).
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let (header, _) = frame.split_first_chunk::<HOLD_HEADER_LEN>()?;

@@ -164,8 +164,8 @@ impl DataPlane {
         self.attach(Hook::FromWorkload, ifindex, index)
     }
 
-    /// Detaches an endpoint's programs. Do it when the interface is gone or going: traffic
-    /// that still runs there is no longer looked at.
+    /// Detaches an endpoint's programs; the kernel does it within moments. Do it when the
+    /// interface is gone or going: traffic that still runs there is no longer looked at.
     pub fn detach_endpoint(&mut self, index: u16) -> Result<(), LoaderError> {
         for attachment in self.attachments()? {
             if attachment.endpoint == index && index != 0 {

@@ -87,6 +87,8 @@ pub struct ProgTest {
     /// Its maps.
     pub maps: Maps,
     events: EventReader,
+    /// The drop counters as the last packet left them.
+    drops: Vec<(DropReason, u64)>,
     ebpf: Ebpf,
 }
 
@@ -115,14 +117,18 @@ impl ProgTest {
         let mut ebpf = object::load(&mut EbpfLoader::new(), object::TEST)?;
         let maps = Maps::take(&mut ebpf)?;
         let events = EventReader::take(&mut ebpf)?;
-        Ok(Self { maps, events, ebpf })
+        let drops = maps.drops()?;
+        Ok(Self {
+            maps,
+            events,
+            drops,
+            ebpf,
+        })
     }
 
     /// Runs the program of `hook` on `packet`.
     pub fn run(&mut self, hook: Hook, packet: &Packet) -> Result<Outcome, LoaderError> {
         while self.events.next_event().is_some() {}
-        let drops_before = self.maps.drops()?;
-
         let mut ctx = [0u8; CTX_LEN];
         put(&mut ctx, CTX_MARK, packet.mark);
         put(&mut ctx, CTX_INGRESS_IFINDEX, packet.ingress_ifindex);
@@ -154,10 +160,10 @@ impl ProgTest {
         while let Some(event) = self.events.next_event() {
             events.push(event);
         }
-        let drops_after = self.maps.drops()?;
-        let reason = drops_before
+        let before = std::mem::replace(&mut self.drops, self.maps.drops()?);
+        let reason = before
             .iter()
-            .zip(&drops_after)
+            .zip(&self.drops)
             .find(|((_, before), (_, after))| after > before)
             .map(|((reason, _), _)| *reason);
         Ok(Outcome {

@@ -46,7 +46,7 @@ fn back(frame: &Frame, flags: u8) -> Frame {
             sport: dport,
             dport: sport,
         },
-        ref other => other.clone(),
+        ref other @ (Transport::Icmp { .. } | Transport::Raw(_)) => other.clone(),
     };
     Frame {
         src: frame.dst,
@@ -491,10 +491,12 @@ fn the_world_answers_what_a_pod_asked() {
             };
             assert_eq!(w.guard(&sent, &translated).verdict, Verdict::Next);
             assert_eq!(w.world_in(&reply), None);
-            assert_eq!(
-                w.world_in(&error("203.0.113.1", &request)).is_none(),
-                pod.contains('.')
-            );
+            let router = if pod.contains('.') {
+                "203.0.113.1"
+            } else {
+                "2001:db8::ff"
+            };
+            assert_eq!(w.world_in(&error(router, &request)), None);
             let other = udp((service, 444), (pod, 4000));
             assert_eq!(w.world_in(&other), Some(DropReason::DefaultDenyIngress));
             // The pod's next packet is its own, not an answer.

@@ -305,9 +305,9 @@ fn option_fixtures() -> Vec<Fixture> {
 }
 
 fn link_fixtures() -> Vec<Fixture> {
-    let nd = |kind, src: &str, dst: &str, target: &str, option: [u8; 8]| Frame {
+    let nd = |kind, src: &str, dst: &str, target: &str, option: &[u8]| Frame {
         ttl: 255,
-        payload: [&signet_abi::Addr::from(ip(target)).bytes[..], &option].concat(),
+        payload: [&signet_abi::Addr::from(ip(target)).bytes[..], option].concat(),
         ..from_a(
             src,
             dst,
@@ -318,8 +318,8 @@ fn link_fixtures() -> Vec<Fixture> {
             },
         )
     };
-    let own = [1, 1, 2, 0, 0, 0, 0, 0xa];
-    let other = [1, 1, 2, 0, 0, 0, 0, 0xb];
+    let own = &[1, 1, 2, 0, 0, 0, 0, 0xa];
+    let other = &[1, 1, 2, 0, 0, 0, 0, 0xb];
     let pass = |what, frame: Frame| case(what, frame.build(), Expect::Next(0, 0));
     let solicited = "ff02::1:ff00:1";
     vec![
@@ -346,7 +346,7 @@ fn link_fixtures() -> Vec<Fixture> {
         ),
         pass(
             "duplicate detection",
-            nd(135, "::", solicited, "fd00:1::2", [0; 8]),
+            nd(135, "::", solicited, "fd00:1::2", &[]),
         ),
         pass(
             "solicitation from a link-local address",

@@ -1,5 +1,12 @@
 //! The programs, packet by packet, in the kernel. Needs root.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says loudly what it skips"
+)]
+
 mod fixture;
 mod flows;
 mod from_hold;
