@@ -11,10 +11,15 @@
 #include "lib/parse.h"
 #include "lib/send.h"
 
+/*
+ * A request for a lease, broadcast: the stack never forwards those. To any other destination it
+ * would be a way out that no verdict waits on; a renewal goes the way of all packets.
+ */
 static __always_inline int dhcp_request(const struct packet *p)
 {
 	return p->family == 4 && p->proto == IPPROTO_UDP && p->sport == htons(68) &&
-	       p->dport == htons(67) && !(p->flags & PACKET_LATER_FRAGMENT);
+	       p->dport == htons(67) && !(p->flags & PACKET_LATER_FRAGMENT) &&
+	       addr_broadcast(&p->dst);
 }
 
 /* 1 = passes without an index, 0 = goes on, else minus the reason. */

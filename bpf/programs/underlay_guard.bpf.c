@@ -32,17 +32,17 @@ static __noinline int encapsulated_leak(struct __sk_buff *skb, struct packet *p)
 	} else if (p->proto != IPPROTO_IPIP && p->proto != IPPROTO_IPV6) {
 		return 0;
 	}
-	if (bpf_skb_load_bytes(skb, at, &version, 1))
+	if (packet_load(skb, p, at, &version, 1))
 		return 0;
 	if (version >> 4 == 4) {
 		__u8 addrs[8];
 
-		if (bpf_skb_load_bytes(skb, at + 12, addrs, sizeof(addrs)))
+		if (packet_load(skb, p, at + 12, addrs, sizeof(addrs)))
 			return 0;
 		addr_from_v4(&inner.src, addrs);
 		addr_from_v4(&inner.dst, addrs + 4);
 	} else if (version >> 4 == 6) {
-		if (bpf_skb_load_bytes(skb, at + 8, &inner.src, 32))
+		if (packet_load(skb, p, at + 8, &inner.src, 32))
 			return 0;
 	} else {
 		return 0;
@@ -91,6 +91,8 @@ HOOK(underlay_guard)
 			return drop(&p, DROP_PENDING_ESCAPED);
 		if (reason)
 			return drop(&p, reason);
+		if (p.flags & PACKET_TAGGED)
+			return drop(&p, DROP_FOREIGN_TAG);
 		if (encapsulated_leak(skb, &p))
 			return drop(&p, DROP_CLEAR_POD_ADDRESS);
 		reason = from_pod(skb, &p, index, mark == mark_reply(c));

@@ -141,9 +141,10 @@ impl Packet {
             && self.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN
     }
 
-    /// A TCP segment that may belong to a connection nobody remembers.
+    /// A TCP segment that may belong to a connection nobody remembers. Not so the second of a
+    /// handshake: whoever asked for it will ask again.
     pub(crate) fn is_midstream(&self) -> bool {
-        self.proto == TCP && !self.is_opening()
+        self.proto == TCP && self.tcp_flags & TCP_SYN == 0
     }
 }
 
@@ -278,8 +279,9 @@ fn parse_v6(bytes: &[u8]) -> Result<Packet, DropReason> {
     walk_extensions(&mut packet, ip)?;
     parse_transport(&mut packet, ip)?;
     if packet.proto == ICMP_V6 && matches!(packet.icmp_type, Some(133..=137)) {
-        // Routers never forward these (RFC 4861, 6.1), so any other hop limit is from afar.
-        if ip[7] != 255 {
+        // Routers never forward these (RFC 4861, 6.1), so any other hop limit is from afar; and
+        // nobody fragments them (RFC 6980).
+        if ip[7] != 255 || packet.fragment != Fragment::Whole {
             return Err(DropReason::Malformed);
         }
         packet.neighbour = true;

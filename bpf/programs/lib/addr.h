@@ -56,6 +56,20 @@ static __always_inline int addr_multicast(const struct addr *addr, __u8 family)
 	return addr->bytes[0] == 0xff;
 }
 
+/* Everybody on the link, which no router forwards. */
+static __always_inline int addr_broadcast(const struct addr *addr)
+{
+	return ((const __u32 *)addr)[3] == 0xffffffff;
+}
+
+/* An IPv4 address, which in an IPv6 header would be taken for that IPv4 host (RFC 4942, 2.2). */
+static __always_inline int addr_mapped(const struct addr *addr)
+{
+	const __u32 *x = (const __u32 *)addr;
+
+	return (x[0] | x[1]) == 0 && x[2] == htonl(0xffff);
+}
+
 static __always_inline int addr_link_local(const struct addr *addr, __u8 family)
 {
 	if (family == 4)

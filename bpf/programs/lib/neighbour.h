@@ -5,8 +5,10 @@
  */
 #pragma once
 
-#include "addr.h"
-#include "packet.h"
+#include "parse.h"
+
+/* Most options of a discovery message that are read. */
+#define MAX_ND_OPTIONS 4
 
 #define ND_ROUTER_SOLICITATION 133
 #define ND_ROUTER_ADVERTISEMENT 134
@@ -46,11 +48,30 @@ struct nd_message {
 	__u16 check;
 	__u32 flags;
 	struct addr target;
-	/* The one option these messages carry: source or target link-layer address. */
-	__u8 option_type;
-	__u8 option_length;
-	__u8 option_mac[6];
 };
+
+/* Each link-layer address the message tells, wherever it stands, must be the pod's. */
+static __noinline int nd_options_check(struct __sk_buff *skb, struct packet *p,
+				       struct endpoint *ep)
+{
+	__u32 at = p->transport + sizeof(struct nd_message);
+
+	for (__u32 i = 0; i < MAX_ND_OPTIONS; i++) {
+		/* Type, length in units of eight bytes, and the address. */
+		__u8 option[8];
+
+		if (at == p->end)
+			return 0;
+		if (packet_load(skb, p, at, option, sizeof(option)))
+			return DROP_MALFORMED;
+		if (!option[1] || at + option[1] * 8 > p->end)
+			return DROP_MALFORMED;
+		if ((option[0] == 1 || option[0] == 2) && !mac_equal(&option[2], ep->mac))
+			return DROP_MAC_SPOOFED;
+		at += option[1] * 8;
+	}
+	return at == p->end ? 0 : DROP_MALFORMED;
+}
 
 static __noinline int nd_check(struct __sk_buff *skb, struct packet *p, struct endpoint *ep)
 {
@@ -60,7 +81,7 @@ static __noinline int nd_check(struct __sk_buff *skb, struct packet *p, struct e
 		return DROP_ROUTER_ADVERTISEMENT;
 	if (p->icmp_type == ND_ROUTER_SOLICITATION)
 		return DROP_MULTICAST;
-	if (bpf_skb_load_bytes(skb, p->transport, &m, 24))
+	if (packet_load(skb, p, p->transport, &m, sizeof(m)))
 		return DROP_MALFORMED;
 	if (!addr_link_local(&p->src, 6) && !addr_of_endpoint(&p->src, ep) &&
 	    !(p->icmp_type == ND_SOLICITATION && addr_unspecified(&p->src, 6)))
@@ -69,9 +90,5 @@ static __noinline int nd_check(struct __sk_buff *skb, struct packet *p, struct e
 	if (p->icmp_type == ND_ADVERTISEMENT && !addr_of_endpoint(&m.target, ep) &&
 	    !(addr_link_local(&m.target, 6) && addr_equal(&m.target, &p->src)))
 		return DROP_SOURCE_SPOOFED;
-	if (bpf_skb_load_bytes(skb, p->transport + 24, &m.option_type, 8))
-		return 0;
-	if ((m.option_type == 1 || m.option_type == 2) && !mac_equal(m.option_mac, ep->mac))
-		return DROP_MAC_SPOOFED;
-	return 0;
+	return nd_options_check(skb, p, ep);
 }

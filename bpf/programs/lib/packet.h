@@ -42,7 +42,7 @@ struct packet {
 	__u32 ifindex;
 
 	__u32 fragment_id;
-	__u32 reserved;
+	__u32 end; /* of the IP packet in the frame; what lies behind is not its own */
 	__u64 tag;
 	__u64 now;
 };

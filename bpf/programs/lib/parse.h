@@ -12,9 +12,16 @@
 /* Longest IPv6 options header that is searched, in bytes; a longer one is refused. */
 #define MAX_OPTIONS 64
 
-static __always_inline int parse_ports(struct __sk_buff *skb, __u32 offset, __u16 ports[2])
+/*
+ * Reads from the packet, never from what lies behind its own length: the stack would cut that off
+ * after the verdict, and deliver something else than was judged.
+ */
+static __always_inline long packet_load(struct __sk_buff *skb, const struct packet *p,
+					__u32 offset, void *to, __u32 len)
 {
-	return bpf_skb_load_bytes(skb, offset, ports, 4) ? DROP_MALFORMED : 0;
+	if (offset + len > p->end)
+		return -1;
+	return bpf_skb_load_bytes(skb, offset, to, len);
 }
 
 static __always_inline int icmp_is_error(__u8 family, __u8 type)
@@ -41,7 +48,7 @@ static __noinline int parse_quote(struct __sk_buff *skb, struct packet *p)
 	if (p->family == 4) {
 		struct ipv4 ip;
 
-		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
+		if (packet_load(skb, p, offset, &ip, sizeof(ip)))
 			return 0;
 		if (ip.version_ihl >> 4 != 4 || (ip.version_ihl & 15) < 5 ||
 		    (ip.fragment & htons(0x1fff)))
@@ -53,7 +60,9 @@ static __noinline int parse_quote(struct __sk_buff *skb, struct packet *p)
 	} else {
 		struct ipv6 ip;
 
-		if (bpf_skb_load_bytes(skb, offset, &ip, sizeof(ip)))
+		if (packet_load(skb, p, offset, &ip, sizeof(ip)))
+			return 0;
+		if (*(__u8 *)&ip >> 4 != 6)
 			return 0;
 		proto = ip.next;
 		offset += sizeof(ip);
@@ -61,12 +70,12 @@ static __noinline int parse_quote(struct __sk_buff *skb, struct packet *p)
 		__builtin_memcpy(&p->quote_dst, ip.dst, 16);
 	}
 	if (proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP) {
-		if (bpf_skb_load_bytes(skb, offset, ports, 4))
+		if (packet_load(skb, p, offset, ports, 4))
 			return 0;
-	} else if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6) {
+	} else if (proto == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
 		__u16 echo[3];
 
-		if (bpf_skb_load_bytes(skb, offset, echo, 6))
+		if (packet_load(skb, p, offset, echo, 6))
 			return 0;
 		if (!icmp_is_echo(p->family, *(__u8 *)echo))
 			return 0;
@@ -86,19 +95,19 @@ __separate int parse_transport(struct __sk_buff *skb, struct packet *p)
 	if (!p)
 		return DROP_MALFORMED;
 	if (p->proto == IPPROTO_TCP || p->proto == IPPROTO_UDP || p->proto == IPPROTO_SCTP) {
-		if (parse_ports(skb, p->transport, ports))
+		if (packet_load(skb, p, p->transport, ports, 4))
 			return DROP_MALFORMED;
 		p->sport = ports[0];
 		p->dport = ports[1];
 		if (p->proto == IPPROTO_TCP &&
-		    bpf_skb_load_bytes(skb, p->transport + 13, &p->tcp_flags, 1))
+		    packet_load(skb, p, p->transport + 13, &p->tcp_flags, 1))
 			return DROP_MALFORMED;
 		return 0;
 	}
 	if (p->proto == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
 		__u16 icmp[4];
 
-		if (bpf_skb_load_bytes(skb, p->transport, icmp, 8))
+		if (packet_load(skb, p, p->transport, icmp, 8))
 			return DROP_MALFORMED;
 		p->icmp_type = *(__u8 *)icmp;
 		if (icmp_is_echo(p->family, p->icmp_type))
@@ -138,7 +147,7 @@ static __noinline int options_check(struct __sk_buff *skb, const struct options 
 		}
 		if (type == (family == 4 ? TAG_OPTION_V4 : TAG_OPTION_V6))
 			return DROP_FOREIGN_TAG;
-		/* Loose and strict source route, whatever their class bits say. */
+		/* Loose and strict source route, with or without the copied flag. */
 		if (family == 4 && ((type & 0x7f) == 3 || (type & 0x7f) == 9))
 			return DROP_SOURCE_ROUTED;
 		if (bpf_skb_load_bytes(skb, at + 1, &size, 1))
@@ -184,6 +193,7 @@ static __noinline int parse_v4(struct __sk_buff *skb, struct packet *p)
 	if (ip.version_ihl >> 4 != 4 || header < sizeof(ip) || p->length < header ||
 	    p->l3 + p->length > skb->len)
 		return DROP_MALFORMED;
+	p->end = p->l3 + p->length;
 	p->proto = ip.proto;
 	p->transport = p->l3 + header;
 
@@ -191,7 +201,8 @@ static __noinline int parse_v4(struct __sk_buff *skb, struct packet *p)
 		struct options o = { .at = p->l3 + sizeof(ip), .end = p->l3 + header };
 		int reason;
 
-		if (tag_read(skb, p, o.at, TAG_OPTION_V4 << 8 | TAG_LEN_V4))
+		if (header >= sizeof(ip) + TAG_LEN_V4 &&
+		    tag_read(skb, p, o.at, TAG_OPTION_V4 << 8 | TAG_LEN_V4))
 			o.at += TAG_LEN_V4;
 		reason = options_check(skb, &o, 4);
 		if (reason)
@@ -222,11 +233,13 @@ static __noinline int parse_v6_options(struct __sk_buff *skb, struct packet *p, 
 	struct options o = { .at = w->offset + 2 };
 	__u8 head[2];
 
-	if (bpf_skb_load_bytes(skb, w->offset, head, 2))
+	if (packet_load(skb, p, w->offset, head, 2))
 		return DROP_MALFORMED;
 	if (head[1] > MAX_OPTIONS / 8 - 1)
 		return DROP_MALFORMED;
 	o.end = w->offset + (head[1] + 1) * 8;
+	if (o.end > p->end)
+		return DROP_MALFORMED;
 	/* The tag has a header of its own, 16 bytes long: the option and padding. */
 	if (w->first && w->next == IPPROTO_DSTOPTS && head[1] == 1 &&
 	    tag_read(skb, p, o.at, TAG_OPTION_V6 << 8 | 6))
@@ -247,22 +260,35 @@ static __noinline int parse_v6(struct __sk_buff *skb, struct packet *p)
 	__builtin_memcpy(&p->src, ip.src, 16);
 	__builtin_memcpy(&p->dst, ip.dst, 16);
 	p->length = sizeof(ip) + ntohs(ip.payload_length);
-	if ((((__u8 *)&ip)[0] >> 4) != 6 || ip.payload_length == 0 || p->l3 + p->length > skb->len)
+	if ((((__u8 *)&ip)[0] >> 4) != 6 || ip.payload_length == 0 || p->l3 + p->length > skb->len ||
+	    addr_mapped(&p->src) || addr_mapped(&p->dst))
 		return DROP_MALFORMED;
+	p->end = p->l3 + p->length;
 	w.next = ip.next;
 	w.offset = p->l3 + sizeof(ip);
 
-	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
+	for (__u32 i = 0; i < MAX_EXTENSION_HEADERS + 2; i++) {
 		if (w.next == IPPROTO_ROUTING)
 			return DROP_SOURCE_ROUTED;
-		if (w.next == IPPROTO_HOPOPTS || w.next == IPPROTO_DSTOPTS) {
+		if (w.next != IPPROTO_HOPOPTS && w.next != IPPROTO_DSTOPTS &&
+		    w.next != IPPROTO_FRAGMENT) {
+			terminal = 1;
+			break;
+		}
+		/* The tag is not counted, or what was fit to send would not be to receive. */
+		if (i >= MAX_EXTENSION_HEADERS + (p->flags & PACKET_TAGGED ? 1 : 0))
+			return DROP_MALFORMED;
+		if (w.next != IPPROTO_FRAGMENT) {
 			reason = parse_v6_options(skb, p, &w);
 			if (reason)
 				return reason;
-		} else if (w.next == IPPROTO_FRAGMENT) {
+		} else {
 			__u8 fragment[8];
 
-			if (bpf_skb_load_bytes(skb, w.offset, fragment, 8))
+			/* A fragment of a fragment: nobody sends that in earnest. */
+			if (p->flags & PACKET_FIRST_FRAGMENT)
+				return DROP_MALFORMED;
+			if (packet_load(skb, p, w.offset, fragment, 8))
 				return DROP_MALFORMED;
 			__builtin_memcpy(&w.fragment_id, &fragment[4], 4);
 			w.next = fragment[0];
@@ -274,9 +300,6 @@ static __noinline int parse_v6(struct __sk_buff *skb, struct packet *p)
 			}
 			if (fragment[3] & 1)
 				p->flags |= PACKET_FIRST_FRAGMENT;
-		} else {
-			terminal = 1;
-			break;
 		}
 		w.first = 0;
 	}
@@ -290,8 +313,11 @@ static __noinline int parse_v6(struct __sk_buff *skb, struct packet *p)
 	if (parse_transport(skb, p))
 		return DROP_MALFORMED;
 	if (p->proto == IPPROTO_ICMPV6 && p->icmp_type >= 133 && p->icmp_type <= 137) {
-		/* Not forwarded by anybody (RFC 4861, 6.1), so it must be from the link. */
-		if (ip.hop_limit != 255)
+		/*
+		 * Not forwarded by anybody (RFC 4861, 6.1), so it must be from the link, and never
+		 * fragmented (RFC 6980).
+		 */
+		if (ip.hop_limit != 255 || (p->flags & PACKET_FIRST_FRAGMENT))
 			return DROP_MALFORMED;
 		p->flags |= PACKET_NEIGHBOUR;
 	}

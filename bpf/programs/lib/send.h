@@ -65,8 +65,9 @@ static __noinline int send(struct __sk_buff *skb, struct packet *p, const struct
 		peer = bpf_map_lookup_elem(&peers, &p->peer);
 		if (!peer || peer->lease_until <= p->now)
 			return drop(p, DROP_LEASE_EXPIRED);
-		/* The slot moved on to another epoch under the row. */
-		if (row->state != SEND_PAIRED || peer->slot_epoch[slot] != row->epoch) {
+		/* The slot moved on to another epoch under the row, or is not there. */
+		if (row->state != SEND_PAIRED || peer->slot_epoch[slot] != row->epoch ||
+		    !c->slot_ifindex[slot]) {
 			missing = DROP_EPOCH_MISMATCH;
 			row = 0;
 		}

@@ -11,11 +11,7 @@ use crate::kernel::Kernel;
 use crate::scenario::{Scenario, Step};
 
 /// The smallest scenario found that still differs, as text.
-pub(crate) fn smallest(
-    mut scenario: Scenario,
-    first: &Difference,
-    kernel: &mut Kernel,
-) -> String {
+pub(crate) fn smallest(mut scenario: Scenario, first: &Difference, kernel: &mut Kernel) -> String {
     scenario.steps.truncate(first.step + 1);
     let mut last = first.clone();
     loop {
@@ -115,7 +111,11 @@ fn text(scenario: &Scenario, difference: &Difference) -> String {
                 let verdict = input.model(&mut replay, boot_time_ns());
                 let _ = writeln!(out, "\npacket at {} {:?}", input.hook, input.ctx);
                 let _ = writeln!(out, "  {}", hex(&input.frame));
-                let _ = writeln!(out, "  {:?}", signet_model::parse(input.ctx.protocol, &input.frame[14..]));
+                let _ = writeln!(
+                    out,
+                    "  {:?}",
+                    signet_model::parse(input.ctx.protocol, &input.frame[14..])
+                );
                 let _ = writeln!(out, "  model says {verdict:?}");
             }
         }
