@@ -153,7 +153,11 @@ pub(crate) fn carry_out(
 
 /// Starts the pods' commands once all of them could talk to one another.
 fn start_commands(lab: &mut Lab, diff: &Diff, progress: &Progress) -> Result<()> {
-    for node in lab.nodes.values() {
+    let changed = |node: &state::Node| {
+        let starts = |key: &String| lab.pods.get(key).is_some_and(|pod| pod.node == node.name);
+        diff.start.iter().any(starts)
+    };
+    for node in lab.nodes.values().filter(|node| changed(node)) {
         progress.step(format!("waiting for the pods of {}", node.name));
         daemons::await_endpoints(lab, node)?;
     }

@@ -245,10 +245,12 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let rest = &text[text.rfind(')')? + 1..];
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let state = *fields.first()?;
+    let threads: u32 = fields.get(17)?.parse().ok()?;
     Some(Stat {
         parent: fields.get(1)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
-        dead: matches!(state, "Z" | "X"),
+        // A first thread that has ended is a zombie while others still hold the process's devices.
+        dead: matches!(state, "Z" | "X") && threads <= 1,
     })
 }
 
@@ -290,6 +292,13 @@ mod tests {
                 .dead
         );
         assert!(parse_stat("garbage").is_none());
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_ended_is_not_dead_yet() {
+        let line = |threads| format!("42 (x) Z 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 5 0");
+        assert!(!parse_stat(&line(3)).unwrap().dead);
+        assert!(parse_stat(&line(1)).unwrap().dead);
     }
 
     #[test]

@@ -123,7 +123,12 @@ fn tunnel(lab: &mut Lab, name: &str, progress: &Progress) -> Result<()> {
     stop(node.tunnel.iter());
     let process = daemons::start_tunnel(lab, &node)?;
     let node = record(lab, name, |node| node.tunnel = Some(process))?;
-    daemons::await_tunnel(&node)
+    daemons::await_tunnel(&node)?;
+    // The agent comes back to it by itself.
+    if node.agent.as_ref().is_some_and(Process::alive) {
+        daemons::await_agent(&node)?;
+    }
+    Ok(())
 }
 
 /// Restarts a node's agent; its tunnel and its pods stay.
