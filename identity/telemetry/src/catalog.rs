@@ -49,7 +49,9 @@ impl Catalog {
         labels: &'static [&'static str],
         metric: M,
     ) -> M {
-        self.registry.register(name, help, metric.clone());
+        // The encoder ends the sentence itself.
+        let sentence = help.trim_end_matches('.');
+        self.registry.register(name, sentence, metric.clone());
         let suffix = match kind {
             Kind::Counter => "_total",
             Kind::Gauge | Kind::Histogram => "",
