@@ -181,7 +181,7 @@ impl Metrics {
             ),
             manifest_problems: c.register(
                 Kind::Gauge,
-                "signet_manifest_problems",
+                "signet_identity_manifest_problems",
                 "Problems in the manifests; what they said before stays in force.",
                 &[],
                 Gauge::default(),

@@ -184,7 +184,7 @@ async fn broken_yaml_changes_nothing_and_is_said_until_it_is_mended() {
         problems().await,
         ["web.yaml: Pod shop/web: spec.nodName: unknown field; remove it or correct its spelling"]
     );
-    assert_eq!(service.metric("signet_manifest_problems"), Some(1));
+    assert_eq!(service.metric("signet_identity_manifest_problems"), Some(1));
     assert!(node.at("10.1.2.5").await.unwrap().entry.is_some());
     let log = service.log();
     assert!(

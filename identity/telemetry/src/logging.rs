@@ -35,7 +35,8 @@ impl std::str::FromStr for LogFormat {
 ///
 /// A second call in one process changes nothing, so tests may call it freely.
 pub fn init_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("SIGNET_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LEVELS));
+    let filter =
+        EnvFilter::try_from_env("SIGNET_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LEVELS));
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = fmt()
         .with_env_filter(filter)
