@@ -221,6 +221,20 @@ fn every_lie_is_dropped_under_its_own_reason() -> Result<()> {
         netns::send_frames(&bridge_ns, &bridge, replay.clone())
     })?;
 
+    // What `observe` shows, a scrape counts, a second later at the most.
+    wait(
+        "the scrape to count the replay",
+        Duration::from_secs(5),
+        || {
+            let scrape = lab.exec("node2", &["curl", "-s", "127.0.0.1:9447/metrics"])?;
+            let text = String::from_utf8_lossy(&scrape.stdout).into_owned();
+            let line = text
+                .lines()
+                .find(|line| line.contains("reason=\"WG_REPLAY\""));
+            Ok(line.is_some_and(|line| !line.ends_with(" 0")))
+        },
+    )?;
+
     // Through all of it the honest pair talks.
     netns::tcp_echo(&web, db, &[5; 20_000], Duration::from_secs(5))
 }

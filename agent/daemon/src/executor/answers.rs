@@ -5,8 +5,8 @@ use signet_agent_core::{
     io::ChannelRole,
     snapshot::{self, ChannelSnapshot, EndpointSnapshot, PairSnapshot, PeerSnapshot},
     status::{
-        AuditPeer, AuditPeers, Channel, DropCount, Endpoint, Endpoints, HeldStatus, PairCounts,
-        Peer, Peers, PolicyStatus, Status, SvidStatus,
+        AuditPeer, AuditPeers, Channel, DropCount, Endpoint, Endpoints, HeldStatus, IdentityStatus,
+        PairCounts, Peer, Peers, PolicyStatus, Status, SvidStatus,
     },
 };
 
@@ -48,7 +48,10 @@ impl Executor {
             boot_id: self.facts.boot_id.clone(),
             mode: self.facts.mode.to_owned(),
             uptime_secs: self.facts.started.elapsed().as_secs(),
-            identity: self.identity_status.clone(),
+            identity: IdentityStatus {
+                subscriptions: self.subscribed.len() as u64,
+                ..self.identity_status.clone()
+            },
             tunnel: self.tunnel_status(),
             endpoints: summary.endpoints as u64,
             peers: summary.peers as u64,
@@ -139,7 +142,6 @@ impl Executor {
     pub(super) fn count_drops(&mut self, reason: DropReason, packets: u64) {
         let total = self.other_drops.entry(reason).or_default();
         *total = total.saturating_add(packets);
-        self.metrics.dropped(reason, *total);
     }
 
     fn peers(&self) -> Peers {

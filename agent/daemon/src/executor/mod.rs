@@ -14,7 +14,7 @@ mod take;
 mod tick;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -23,7 +23,7 @@ use std::{
 use signet_abi::DropReason;
 use signet_agent_core::{
     Agent,
-    io::{ConnId, Input},
+    io::{ConnId, Input, PodUid},
     status::{IdentityStatus, TunnelStatus},
 };
 use signet_crypto::{random::SystemRandom, time::TimeSource};
@@ -120,6 +120,7 @@ pub(crate) struct Executor {
     other_drops: BTreeMap<DropReason, u64>,
     identity_status: IdentityStatus,
     tunnel_status: TunnelStatus,
+    subscribed: BTreeSet<PodUid>,
     /// Set while an endpoint is being added: the first map operation of it that failed.
     refusal: Option<String>,
     metrics: Metrics,
@@ -167,6 +168,7 @@ impl Executor {
             other_drops: BTreeMap::new(),
             identity_status,
             tunnel_status,
+            subscribed: BTreeSet::new(),
             refusal: None,
             metrics: parts.metrics,
             health: parts.health,

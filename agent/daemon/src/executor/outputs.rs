@@ -46,8 +46,14 @@ impl Executor {
                 });
             }
             // While the stream is down nobody reads; the core asks again when it is up.
-            Output::Subscribe(pod) => drop(self.watch.send(WatchCommand::Subscribe(pod))),
-            Output::Unsubscribe(pod) => drop(self.watch.send(WatchCommand::Unsubscribe(pod))),
+            Output::Subscribe(pod) => {
+                self.subscribed.insert(pod.clone());
+                drop(self.watch.send(WatchCommand::Subscribe(pod)));
+            }
+            Output::Unsubscribe(pod) => {
+                self.subscribed.remove(&pod);
+                drop(self.watch.send(WatchCommand::Unsubscribe(pod)));
+            }
             Output::RequestSvid { pod, id } => {
                 let (service, inbox) = (self.service.clone(), self.inbox.clone());
                 let calls = Arc::clone(&self.calls);

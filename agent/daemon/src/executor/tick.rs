@@ -17,7 +17,8 @@ impl Executor {
         match self.dataplane.counts() {
             Ok(counts) => {
                 for (reason, packets) in counts.drops {
-                    self.metrics.dropped(reason, packets);
+                    let others = self.other_drops.get(&reason).copied().unwrap_or_default();
+                    self.metrics.dropped(reason, packets + others);
                 }
                 for (hook, packets, bytes) in counts.passed {
                     self.metrics.passed(hook.as_str(), packets, bytes);
