@@ -22,7 +22,7 @@ use crate::{
     health::Health,
     hold::HoldDevice,
     host::{self, Host, Netlink},
-    identity::{self, Admission, IdentityService},
+    identity::{self, Admission, Credentials, IdentityService},
     metrics::Metrics,
     sources::{self, Reader},
     state::{DataDir, EndpointStore},
@@ -43,6 +43,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
     let watcher = sources::open(&args.manifests)?;
     let data = DataDir::open(&args.data_dir)?;
     let store = EndpointStore::open(&data, &boot_id)?;
+    let credentials = Credentials::load(&args, &data)?;
     let mut catalog = Catalog::default();
     let metrics = Metrics::new(&mut catalog);
     let health = Health::new();
@@ -72,7 +73,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
     health.data_path(&dataplane.describe());
 
     let admission = tokio::select! {
-        admission = identity::admit(&args, &data, &time) => admission?,
+        admission = identity::admit(&args, &data, &time, credentials) => admission?,
         () = stop.asked() => return Ok(()),
     };
     let Admission {

@@ -41,44 +41,83 @@ enum Proof {
     Token(Zeroizing<String>),
 }
 
+/// What there is to prove the node with, read before anything on the host is changed.
+pub(crate) struct Credentials {
+    trust: TrustStore,
+    stored: Option<X509Svid>,
+    /// Absent if it cannot be read and is not needed.
+    token: Option<Zeroizing<String>>,
+}
+
+impl Credentials {
+    /// # Errors
+    /// What only a person can mend, one line: no token, damaged files, another trust domain.
+    pub(crate) fn load(args: &RunArgs, data: &DataDir) -> Result<Self, String> {
+        let trust = TrustStore::new(trust_bundle(args, data)?);
+        let stored = StoredNode::load(data)?;
+        let token = join_token(args.join_token_file.as_deref());
+        let token = match &stored {
+            None => Some(token?),
+            Some(_) => token.ok(),
+        };
+        let domain = trust.load().trust_domain().clone();
+        if let Some(foreign) = stored
+            .as_ref()
+            .filter(|svid| svid.id().trust_domain() != &domain)
+        {
+            return Err(format!(
+                "data folder {} belongs to {}, the trust bundle to {domain}: use another \
+                 --data-dir, or remove it and give a new join token",
+                args.data_dir.display(),
+                foreign.id()
+            ));
+        }
+        Ok(Self {
+            trust,
+            stored,
+            token,
+        })
+    }
+}
+
 /// Brings the node in; waits for the service as long as it takes.
 ///
 /// # Errors
-/// What only a person can mend, one line: no token, a token refused, damaged files.
+/// What only a person can mend, one line: the service refuses the token or the key.
 pub(crate) async fn admit(
     args: &RunArgs,
     data: &DataDir,
     time: &TimeSource,
+    credentials: Credentials,
 ) -> Result<Admission, String> {
-    let trust = TrustStore::new(trust_bundle(args, data)?);
-    let Some(stored) = StoredNode::load(data)? else {
-        let token = join_token(args.join_token_file.as_deref())?;
-        return attest(args, data, time, trust, Proof::Token(token)).await;
-    };
-    let domain = trust.load().trust_domain().clone();
-    if stored.id().trust_domain() != &domain {
-        return Err(format!(
-            "data folder {} belongs to {}, the trust bundle to {domain}: use another --data-dir, or \
-             remove it and give a new join token",
-            args.data_dir.display(),
-            stored.id()
-        ));
+    let Credentials {
+        trust,
+        stored,
+        token,
+    } = credentials;
+    let mut refusal = "no way to prove this node is left: give a new join token".to_owned();
+    if let Some(stored) = stored {
+        if stored.not_after() > time.now().wall {
+            let node_uid = node_uid(stored.id())?;
+            return Ok(Admission {
+                trust,
+                svid: stored,
+                node_uid,
+            });
+        }
+        tracing::info!(
+            id = %stored.id(),
+            "stored node certificate has run out; attesting with its key"
+        );
+        let proof = Proof::Key(stored.key().clone());
+        match attest(args, data, time, trust.clone(), proof).await {
+            Ok(admission) => return Ok(admission),
+            Err(error) => refusal = error,
+        }
     }
-    if stored.not_after() > time.now().wall {
-        return Ok(Admission {
-            trust,
-            node_uid: node_uid(stored.id())?,
-            svid: stored,
-        });
-    }
-    tracing::info!(id = %stored.id(), "stored node certificate has run out; attesting with its key");
-    let proof = Proof::Key(stored.key().clone());
-    match attest(args, data, time, trust.clone(), proof).await {
-        Ok(admission) => Ok(admission),
-        Err(error) => match join_token(args.join_token_file.as_deref()) {
-            Ok(token) => attest(args, data, time, trust, Proof::Token(token)).await,
-            Err(_) => Err(error),
-        },
+    match token {
+        Some(token) => attest(args, data, time, trust, Proof::Token(token)).await,
+        None => Err(refusal),
     }
 }
 

@@ -17,7 +17,7 @@ use signet_crypto::{
 use signet_identity_api::{ALPN, MAX_MESSAGE, client, v1::node_client::NodeClient};
 use tonic::transport::Channel;
 
-pub(crate) use attest::{Admission, admit};
+pub(crate) use attest::{Admission, Credentials, admit};
 pub(crate) use stream::{StreamStatus, WatchCommand, watch};
 
 /// First and last delay between tries to reach the service.
@@ -113,9 +113,11 @@ fn reason(status: &tonic::Status) -> String {
     while let Some(next) = deepest.and_then(std::error::Error::source) {
         deepest = Some(next);
     }
-    match deepest {
-        Some(cause) => cause.to_string(),
-        None => status.message().to_owned(),
+    let text = deepest.map_or_else(|| status.message().to_owned(), ToString::to_string);
+    // rustls ends some of its errors with an address of its manual.
+    match text.split_once(": https://") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
     }
 }
 

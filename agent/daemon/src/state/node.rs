@@ -54,10 +54,11 @@ impl StoredNode {
 }
 
 fn parse(pem: &[u8]) -> Result<X509Svid, String> {
-    let key = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|error| error.to_string())?;
+    let key = PrivatePkcs8KeyDer::from_pem_slice(pem)
+        .map_err(|_| "it holds no private key in PEM".to_owned())?;
     let chain = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| error.to_string())?;
+        .map_err(|_| "it holds no certificates in PEM".to_owned())?;
     let key = SvidKey::from_pkcs8(key.secret_pkcs8_der()).map_err(|error| error.to_string())?;
     X509Svid::new(chain, key).map_err(|error| error.to_string())
 }
