@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * TCX ingress of the hold TAP: packets the agent releases. The Ethernet header says whose they
  * are; only the agent can write here. Never back through the stack: its conntrack has translated

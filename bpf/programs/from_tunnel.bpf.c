@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * TCX ingress of a slot: what came out of WireGuard. The label says who speaks and to whom; every
  * word of it is checked before policy is asked, then the tag goes and the stack delivers.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * TCX ingress of a pod's host veth. Who sends is decided here, by the interface: everything
  * behind goes by the index set on the packet. What the destination will be is not known yet, so

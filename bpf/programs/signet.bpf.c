@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* All programs in one object, so that they share their maps. */
 #include "from_workload.bpf.c"
 #include "to_tunnel.bpf.c"
@@ -7,4 +7,4 @@
 #include "underlay_guard.bpf.c"
 #include "from_hold.bpf.c"
 
-char _license[] SEC("license") = "Dual BSD/GPL";
+char _license[] SEC("license") = "GPL";

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * TCX egress of signet0, where the stack routes what is for remote pods. The destination is final
  * here: find the pair's row, judge, tag, and send it out of the peer's slot.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * TCX egress of a pod's host veth, the last hook before the pod. What the tunnel verified passes;
  * everything else gets its verdict here, where service translation is done: pods of this node,

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * TCX egress of an underlay device: the verdict of a pod's way into the world, and the last look
  * at everything that leaves. No packet with a pod's address goes out to another pod in the clear.

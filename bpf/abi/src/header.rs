@@ -10,7 +10,7 @@ use crate::*;
 /// `SIGNET_BLESS=1 cargo test -p signet-abi`.
 pub fn header() -> String {
     let mut out = String::from(
-        "/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */\n\
+        "/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */\n\
          /* Generated from bpf/abi. Regenerate: SIGNET_BLESS=1 cargo test -p signet-abi */\n\
          #pragma once\n\n\
          #include \"kernel.h\"\n\n",

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The verdicts: conntrack, else policy, else (for a TCP segment in mid-connection) policy for the
  * connection as its opener would have been judged. Each returns 0 or a drop reason.

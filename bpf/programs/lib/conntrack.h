@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Flows that were admitted, so that their replies are. An entry counts only while the endpoint,
  * the other side and the policy are still those it was admitted under.

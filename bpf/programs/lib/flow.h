@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Ties a pod's packet on the underlay, after service translation and masquerading, to the flow
  * its own veth saw. skb->hash is the one field that survives the way between and is wide enough;

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Ports of fragmented datagrams: the first fragment tells, the later ones ask. Called only after
  * the source is checked, or one pod could plant ports for another's fragments.

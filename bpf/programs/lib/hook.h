@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * What a hook is told by its surroundings. BPF_PROG_TEST_RUN cannot set tc_index, the hash or
  * the interface, always puts an Ethernet header in front and takes no more than a page; the test

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The part of the kernel's eBPF interface these programs use. Kept here, not taken from the
  * system's headers, so that the object is the same bytes on every machine.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Every map. Rows an operator's intent lives in are plain hashes or tries, which refuse when
  * full; only what can be made again (conntrack, fragments, flows, limits) is LRU.

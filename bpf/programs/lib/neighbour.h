@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Address resolution between a pod and its gateway: ARP (RFC 826) and neighbour discovery
  * (RFC 4861). A pod may only ever speak for itself.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * One pass over the headers. Returns 0 or a drop reason. Everything is read by
  * bpf_skb_load_bytes: packets may be paged, and no pointer has to be proven again. Nothing is

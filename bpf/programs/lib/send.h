@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /* The way of an admitted pair's packet into the tunnel, and of the others to the hold device. */
 #pragma once
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * The tag, 48 bits: epoch:8 | label:40, as the first IPv4 option (8 bytes) or as a Destination
  * Options header of its own right behind the IPv6 header (16 bytes: the option and PadN).
