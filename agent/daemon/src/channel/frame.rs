@@ -1,11 +1,12 @@
-//! Frames of the node channel: `u32 length of the payload, big endian | u8 type | payload`.
+//! Frames of the node channel: `u32 length, big endian | u8 type | payload`; the length is that of
+//! type and payload together.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// The largest payload, in bytes.
-pub(crate) const MAX_PAYLOAD: usize = 64 << 10;
+/// The largest length: type and payload, in bytes.
+pub(crate) const MAX_LENGTH: usize = 64 << 10;
 /// Bytes before the payload.
 pub(crate) const HEADER: usize = 5;
 
@@ -22,8 +23,8 @@ impl Frame {
     /// # Errors
     /// If the payload is too large.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<(), String> {
-        let length = self.payload.len();
-        if length > MAX_PAYLOAD {
+        let length = 1 + self.payload.len();
+        if length > MAX_LENGTH {
             return Err(too_large(length));
         }
         // Fits: the limit is far below 2^32.
@@ -58,10 +59,13 @@ impl Frame {
         }
         let [l0, l1, l2, l3, kind] = header;
         let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
-        if length > MAX_PAYLOAD {
+        if length > MAX_LENGTH {
             return Err(too_large(length));
         }
-        let mut payload = vec![0; length];
+        let Some(rest) = length.checked_sub(1) else {
+            return Err("a frame has no type".into());
+        };
+        let mut payload = vec![0; rest];
         reader
             .read_exact(&mut payload)
             .await
@@ -71,7 +75,7 @@ impl Frame {
 }
 
 fn too_large(length: usize) -> String {
-    format!("a frame of {length} bytes exceeds {MAX_PAYLOAD}")
+    format!("a frame of {length} bytes exceeds {MAX_LENGTH}")
 }
 
 fn broken(error: &io::Error) -> String {
@@ -129,10 +133,11 @@ mod tests {
             payload: vec![0; length],
         };
         let mut bytes = Vec::new();
-        at(MAX_PAYLOAD).encode(&mut bytes).unwrap();
+        at(MAX_LENGTH - 1).encode(&mut bytes).unwrap();
         assert_eq!(read_all(&bytes).unwrap().len(), 1);
-        assert!(at(MAX_PAYLOAD + 1).encode(&mut Vec::new()).is_err());
+        assert!(at(MAX_LENGTH).encode(&mut Vec::new()).is_err());
         let error = read_all(&[0xff, 0xff, 0xff, 0xff, 1]).unwrap_err();
         assert!(error.contains("4294967295"), "{error}");
+        assert!(read_all(&[0, 0, 0, 0, 1]).unwrap_err().contains("no type"));
     }
 }

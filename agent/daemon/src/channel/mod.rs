@@ -251,7 +251,7 @@ async fn write_frames(
                     break;
                 }
             }
-            next = if buffer.len() < frame::MAX_PAYLOAD {
+            next = if buffer.len() < frame::MAX_LENGTH {
                 queue.try_recv().ok()
             } else {
                 None
