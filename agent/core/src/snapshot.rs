@@ -398,7 +398,7 @@ impl Agent {
     pub fn refusals(&self) -> Vec<(PodUid, IpAddr, DropReason)> {
         let refused = self.wants.iter().filter_map(|(key, want)| match want {
             Want::Refused { reason, .. } => Some((key, *reason)),
-            Want::Resolving | Want::Pairing(_) => None,
+            Want::Resolving { .. } | Want::Pairing(_) => None,
         });
         refused
             .filter_map(|(key, reason)| {

@@ -161,7 +161,7 @@ impl Agent {
         }
     }
 
-    /// Ends a pair in both directions. `tell` says LABEL_REVOKE to the peer.
+    /// Ends a pair in both directions, whoever made its rows. `tell` says LABEL_REVOKE to the peer.
     pub(super) fn close_pair(
         &mut self,
         key: &PairKey,
@@ -169,6 +169,18 @@ impl Agent {
         tell: bool,
         ctx: &mut Ctx<'_>,
     ) {
+        let known = self
+            .endpoints
+            .of_pod(&key.local)
+            .and_then(|endpoint| Some((endpoint.index, endpoint.known.as_ref()?.identity)));
+        if let (Some((index, identity)), Some(pair)) = (known, self.pairs.of(key)) {
+            self.adoption
+                .withdraw_pair(index, identity, &pair.addresses, ctx);
+        }
+        self.forget_pair(key, end, tell, ctx);
+    }
+
+    fn forget_pair(&mut self, key: &PairKey, end: PairEnd, tell: bool, ctx: &mut Ctx<'_>) {
         let Some(pair) = self.pairs.of(key) else {
             return;
         };
@@ -231,7 +243,7 @@ impl Agent {
 
     pub(super) fn drop_idle_pair(&mut self, key: &PairKey, ctx: &mut Ctx<'_>) {
         if self.pairs.of(key).is_some_and(Pair::is_idle) && self.wants_of(key).is_empty() {
-            self.close_pair(key, PairEnd::Revoked, false, ctx);
+            self.forget_pair(key, PairEnd::Revoked, false, ctx);
         }
     }
 

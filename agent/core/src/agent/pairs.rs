@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
+use signet_abi::DropReason;
+
 use crate::{
     agent::Agent,
     authn::{
@@ -56,6 +58,10 @@ impl Agent {
             return;
         }
         if endpoint.certificate.held(ctx.boot()).is_none() {
+            if endpoint.certificate.failures() >= SVID_FAILURES && pair.wanted.is_some() {
+                let detail = "the pod has no certificate: the identity service refuses or is away";
+                self.refuse_pair(key, DropReason::IdentityUnavailable, detail, ctx);
+            }
             return self.request_svid(&key.local, ctx);
         }
         let Some(epoch) = self.peers.get(&node).and_then(|peer| peer.epoch()) else {
@@ -447,6 +453,9 @@ impl Agent {
             .unwrap_or_default()
     }
 }
+
+/// Failed requests in a row after which packets are refused, not held.
+const SVID_FAILURES: u32 = 3;
 
 /// A moment on the boot clock as Unix milliseconds.
 pub(super) fn wall_ms(at: Duration, ctx: &Ctx<'_>) -> u64 {

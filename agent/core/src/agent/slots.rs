@@ -9,6 +9,7 @@ use signet_crypto::{
 
 use crate::{
     agent::Agent,
+    authn::pair::Pair,
     effects::Ctx,
     event::Event,
     ids::{ConnId, Epoch, NodeUid},
@@ -117,7 +118,10 @@ impl Agent {
             return Err("an unexpected SLOT_OFFER".to_owned());
         }
         let conn = channel.conn;
-        let taken = live.0 != 0 && remote.epoch.slot() == live.slot();
+        // The newer of what both use stays; rows of an older epoch yield, or two nodes that moved
+        // on with different epochs would have no slot left to meet in.
+        let newest = live.max(channel.their_live);
+        let taken = newest.0 != 0 && remote.epoch.slot() == newest.slot();
         if remote.epoch <= highest || taken || !self.engine.is_up() {
             let refuse = pb::SlotRefuse {
                 epoch: remote.epoch.0,
@@ -231,9 +235,22 @@ impl Agent {
                     return;
                 };
                 let keys = peer.slots[slot.index()].as_mut();
-                if let Some(keys) = keys.filter(|keys| keys.epoch == epoch) {
-                    keys.set_confirmed(addresses);
-                    self.step_node(&node, ctx);
+                let Some(keys) = keys.filter(|keys| keys.epoch == epoch) else {
+                    return;
+                };
+                // Only those that waited for this: there may be thousands of others.
+                let confirms = |pair: &Pair| {
+                    pair.node == node
+                        && pair.grant.is_none_or(|grant| grant.epoch != epoch)
+                        && pair
+                            .addresses
+                            .iter()
+                            .all(|address| addresses.contains(address))
+                };
+                let ready = self.pairs.keys_where(|_, pair| confirms(pair));
+                keys.set_confirmed(addresses);
+                for key in ready {
+                    self.step(&key, ctx);
                 }
             }
             Command::Remove => {}

@@ -8,7 +8,7 @@ use crate::{
     agent::Agent,
     effects::Ctx,
     event::Event,
-    ids::{Epoch, NodeUid, Slot},
+    ids::{Epoch, NodeUid},
     io::{EnginePeer, EngineSlot, Input, LookupKey},
     peer::slot::{Keys, addresses},
     rows::{Adopted, MapOp, SendRow},
@@ -185,18 +185,11 @@ impl Agent {
     /// After a lost control connection: what the engine no longer holds is gone for us, too.
     fn compare_engine(&mut self, ctx: &mut Ctx<'_>) {
         let serving = std::mem::take(&mut self.serving);
-        let mut known = BTreeSet::new();
-        let nodes: Vec<NodeUid> = self.peers.keys().cloned().collect();
-        for node in &nodes {
-            for slot in Slot::ALL {
-                let Some(peer) = self.peers.get_mut(node) else {
-                    continue;
-                };
-                let Some(keys) = peer.slots[slot.index()].as_mut() else {
-                    continue;
-                };
+        let (mut known, mut missing) = (BTreeSet::new(), Vec::new());
+        for (node, peer) in &mut self.peers {
+            for keys in peer.slots.iter_mut().flatten() {
                 let same = serving.iter().position(|served| {
-                    served.slot == slot
+                    served.slot == keys.epoch.slot()
                         && served.public_key == keys.public_key
                         && served.epoch == keys.epoch
                 });
@@ -204,27 +197,36 @@ impl Agent {
                     Some(at) => {
                         known.insert(at);
                         keys.set_confirmed(addresses(&serving[at].allowed_ips));
-                        if keys.confirmed() != keys.allowed() {
-                            self.engine.allow(node, keys, ctx);
-                        }
                     }
-                    None => {
-                        let epoch = keys.epoch;
-                        self.vacate(node, slot, ctx);
-                        let current = self.peers.get(node).and_then(|peer| peer.channel.as_ref());
-                        if current.is_some_and(|c| c.epoch().is_none_or(|of| of == epoch)) {
-                            self.drop_channel(node, crate::wire::pb::ByeReason::Engine, ctx);
-                        }
-                    }
+                    None => missing.push((node.clone(), keys.epoch)),
                 }
             }
-            // Commands for a slot in negotiation are lost with the connection.
-            let negotiating = |peer: &crate::peer::Peer| {
-                peer.channel
-                    .as_ref()
-                    .is_some_and(|channel| channel.epoch().is_none())
-            };
-            if self.peers.get(node).is_some_and(negotiating) {
+        }
+        // Nothing is to be said to the engine about keys that it has not.
+        let slots = self.engine.slots.take();
+        for (node, epoch) in &missing {
+            self.vacate(node, epoch.slot(), ctx);
+        }
+        self.engine.slots = slots;
+        for (node, peer) in &self.peers {
+            for keys in peer
+                .slots
+                .iter()
+                .flatten()
+                .filter(|keys| keys.confirmed() != keys.allowed())
+            {
+                self.engine.allow(node, keys, ctx);
+            }
+        }
+        let nodes: Vec<NodeUid> = self.peers.keys().cloned().collect();
+        for node in &nodes {
+            // Commands of a negotiation are lost with the connection, too.
+            let channel = self.peers.get(node).and_then(|peer| peer.channel.as_ref());
+            let keyless = channel.is_some_and(|channel| {
+                let epoch = channel.epoch();
+                epoch.is_none_or(|epoch| missing.contains(&(node.clone(), epoch)))
+            });
+            if keyless {
                 self.drop_channel(node, crate::wire::pb::ByeReason::Engine, ctx);
             }
         }

@@ -32,6 +32,7 @@ impl Agent {
             for grant in pair.grant.iter().chain(&pair.old_grants) {
                 earliest.add(Some(grant.not_after), Reason::Expiry);
             }
+            earliest.add(pair.sending.map(|permit| permit.until), Reason::Expiry);
         }
         for peer in self.peers.values() {
             let greetings = peer.greetings.values().map(|greeting| greeting.deadline);
@@ -70,6 +71,7 @@ impl Agent {
         }
         self.hold.handle_timeout(self.config.timers.hold, ctx);
         self.expire_refusals(ctx);
+        self.expire_wants(ctx);
         self.expire_requests(ctx);
         self.renew_svids(ctx);
         let wanted = self.wanted_lookups();
@@ -92,9 +94,10 @@ impl Agent {
 
     fn expire_pairs(&mut self, ctx: &mut Ctx<'_>) {
         let now = ctx.boot();
-        let over = self
-            .pairs
-            .keys_where(|_, pair| pair.grant.is_some_and(|grant| grant.not_after <= now));
+        let over = self.pairs.keys_where(|_, pair| {
+            pair.grant.is_some_and(|grant| grant.not_after <= now)
+                || pair.sending.is_some_and(|permit| permit.until <= now)
+        });
         for key in over {
             self.close_pair(&key, PairEnd::Expired, false, ctx);
         }

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) enum Want {
     /// The directory is asked.
-    Resolving,
+    Resolving { since: Duration },
     /// Its pair is being opened.
     Pairing(PodUid),
     /// It is refused: by a row, unless a row of a previous instance still lets it pass (`row`).
@@ -33,7 +33,7 @@ pub(crate) enum Want {
 
 impl Want {
     pub(crate) fn is_resolving(&self) -> bool {
-        matches!(self, Want::Resolving)
+        matches!(self, Want::Resolving { .. })
     }
 }
 
@@ -82,7 +82,7 @@ impl Agent {
             Some(Want::Refused { until, reason, .. }) if *until > ctx.boot() => {
                 return drop(*reason, ctx);
             }
-            Some(Want::Resolving | Want::Pairing(_) | Want::Refused { .. }) => {}
+            Some(Want::Resolving { .. } | Want::Pairing(_) | Want::Refused { .. }) => {}
             None => {
                 let now = ctx.boot();
                 let endpoint = self.endpoints.of_pod_mut(&local);
@@ -102,10 +102,11 @@ impl Agent {
     pub(super) fn want(&mut self, key: SendKey, ctx: &mut Ctx<'_>) {
         let over = match self.wants.get(&key) {
             Some(Want::Refused { .. }) | None => true,
-            Some(Want::Resolving | Want::Pairing(_)) => false,
+            Some(Want::Resolving { .. } | Want::Pairing(_)) => false,
         };
         if over {
-            self.wants.insert(key, Want::Resolving);
+            self.wants
+                .insert(key, Want::Resolving { since: ctx.boot() });
         }
         self.advance_want(key, ctx);
     }
@@ -261,6 +262,20 @@ impl Agent {
         for key in again {
             self.want(key, ctx);
         }
+    }
+
+    /// Forgets what the directory could not tell in time, once no packet waits for it any more.
+    pub(super) fn expire_wants(&mut self, ctx: &Ctx<'_>) {
+        let (hold, adopted) = (&self.hold, &self.adoption.send);
+        let longest = self.config.timers.hold;
+        self.wants.retain(|key, want| match want {
+            Want::Resolving { since } => {
+                *since + longest > ctx.now.boot
+                    || hold.since(key).is_some()
+                    || adopted.contains_key(key)
+            }
+            Want::Pairing(_) | Want::Refused { .. } => true,
+        });
     }
 
     /// Forgets wanted destinations; refusal rows go with them.

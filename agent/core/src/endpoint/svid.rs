@@ -49,6 +49,11 @@ impl Certificate {
         self.held.as_ref().filter(|held| held.expires > now)
     }
 
+    /// Failures since the last success.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// True once, when nobody asked yet: the caller then asks.
     pub(crate) fn begin(&mut self) -> bool {
         let idle = self.next == Next::Idle;

@@ -289,7 +289,12 @@ impl World {
                 .map(|pod| pod.uid.clone())
         };
         Adopted {
-            last_generation: maps.endpoints.values().map(|row| row.generation).max().unwrap_or(0),
+            last_generation: maps
+                .endpoints
+                .values()
+                .map(|row| row.generation)
+                .max()
+                .unwrap_or(0),
             endpoints: maps
                 .endpoints
                 .values()

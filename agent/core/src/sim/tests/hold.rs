@@ -147,3 +147,32 @@ fn an_unknown_destination_is_refused_for_a_while() {
         "it is asked again later"
     );
 }
+
+#[test]
+fn without_a_certificate_the_reason_is_said() {
+    let mut world = World::new(54);
+    let (a, b) = (world.add_node(), world.add_node());
+    let y = world.add_pod(b, "shop", "backend");
+    world.run(SECOND);
+    world.service_up = false;
+    let x = world.add_pod(a, "shop", "frontend");
+    world.run(SECOND);
+    // The directory is known already; only the certificate cannot be had.
+    let entry = Box::new(y.entry.clone());
+    world.input(
+        a,
+        crate::Input::Directory(crate::io::DirectoryInput::Entry(entry)),
+    );
+    for _ in 0..4 {
+        world.send(&x.uid, y.address);
+        world.run(SECOND);
+    }
+    assert!(
+        world.nodes[a].drops.contains_key("IDENTITY_UNAVAILABLE"),
+        "{:?}",
+        world.nodes[a].drops
+    );
+    world.service_up = true;
+    world.run(SECOND * 30);
+    assert!(world.passes(&x.uid, y.address));
+}

@@ -33,7 +33,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 5000, ..ProptestConfig::default() })]
 
     /// The oracle stops the run at the first packet that arrives without a pair proven both ways in
     /// its epoch, the map model at the first row that is removed twice, the engine at the first key
@@ -89,8 +89,30 @@ proptest! {
         for x in &pods {
             for y in pods.iter().filter(|y| y.node != x.node) {
                 let mut tries = (0..4).map(|_| world.passes(&x.uid, y.address));
-                prop_assert!(tries.any(|passed| passed), "{} to {}", x.uid, y.uid);
+                prop_assert!(tries.any(|passed| passed), "{} to {}\n{}\n{}", x.uid, y.uid, tell(&world, x.node), tell(&world, y.node));
             }
         }
     }
+}
+
+/// `PROPTEST_CASES`, or what is quick.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(64)
+}
+
+/// What a person would look at.
+fn tell(world: &World, node: NodeIx) -> String {
+    let state = &world.nodes[node];
+    let agent = state.agent.as_ref().unwrap();
+    let last = &state.events[state.events.len().saturating_sub(12)..];
+    let (peers, refusals) = (agent.peers(), agent.refusals());
+    let (send, recv) = (&state.maps.send, &state.maps.recv);
+    format!(
+        "node {node} {:#?}\ndrops {:?}\nrefusals {refusals:?}\nlast {last:#?}\nsend {send:#?}\nrecv {recv:#?}\npeers {peers:#?}",
+        agent.summary(),
+        state.drops
+    )
 }
