@@ -5,12 +5,13 @@
 )]
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -90,6 +91,56 @@ pub fn udp_echo(
             }
         }
         Err(anyhow!("no answer from {to} to {tries} datagrams"))
+    })
+}
+
+/// Sends `count` datagrams of `size` bytes in one call by UDP segmentation (UDP_SEGMENT), each with its number first,
+/// and returns how many came back whole within `timeout`.
+///
+/// # Errors
+/// If the socket cannot be made or the call fails.
+pub fn udp_segments(
+    netns: &str,
+    to: SocketAddr,
+    size: u16,
+    count: u16,
+    timeout: Duration,
+) -> Result<usize> {
+    within(netns, move || {
+        let socket = std::net::UdpSocket::bind(any(to.ip()))?;
+        socket.connect(to)?;
+        let segment = i32::from(size);
+        // SAFETY: the option's value is an i32 that outlives the call.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_UDP,
+                libc::UDP_SEGMENT,
+                (&raw const segment).cast(),
+                4,
+            )
+        };
+        anyhow::ensure!(set == 0, "UDP_SEGMENT: {}", io::Error::last_os_error());
+        let datagram = |n: u16| {
+            let mut bytes = vec![n as u8; usize::from(size)];
+            bytes[..2].copy_from_slice(&n.to_be_bytes());
+            bytes
+        };
+        socket.send(&(0..count).flat_map(datagram).collect::<Vec<_>>())?;
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let (start, mut seen, mut buffer) = (Instant::now(), BTreeSet::new(), vec![0; 70_000]);
+        while seen.len() < usize::from(count) && start.elapsed() < timeout {
+            let Ok(n) = socket.recv(&mut buffer) else {
+                continue;
+            };
+            let number = u16::from_be_bytes([buffer[0], buffer[1]]);
+            anyhow::ensure!(
+                buffer[..n] == datagram(number),
+                "datagram {number} came back as {n} other bytes"
+            );
+            seen.insert(number);
+        }
+        Ok(seen.len())
     })
 }
 

@@ -11,6 +11,7 @@ mod first_contact;
 mod hostile;
 mod leak;
 mod mtu;
+mod renewal;
 mod restart;
 mod talk;
 mod withdrawal;

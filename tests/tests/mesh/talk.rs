@@ -33,6 +33,12 @@ fn authenticated_pairs_talk_and_others_are_stopped_with_a_reason() -> Result<()>
             1,
             "the first datagram was lost ({family:?})"
         );
+        // 40 datagrams in one super-packet, through tag, engine and tag again.
+        assert_eq!(
+            netns::udp_segments(&web, db, 1200, 40, SOON)?,
+            40,
+            "segmented UDP ({family:?})"
+        );
         let address = db.ip().to_string();
         let ping = lab.exec(
             "shop/web",

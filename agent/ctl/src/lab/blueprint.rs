@@ -115,6 +115,7 @@ fn identity(wish: &Wish<'_>, state_dir: &Path) -> Identity {
         data_dir: dir.join("data"),
         trust_bundle: dir.join("data").join("bundle.pem"),
         metrics: plan::local(plan::METRICS_PORT),
+        svid_ttl: None,
         process: None,
     }
 }

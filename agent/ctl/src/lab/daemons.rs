@@ -30,7 +30,7 @@ const SLOT_PORTS: &str = "51830,51831";
 pub(crate) fn start_identity(lab: &Lab) -> Result<Process> {
     let identity = &lab.identity;
     private_directory(&identity.data_dir)?;
-    let command = vec![
+    let mut command = vec![
         process::program("signet-identity")?,
         "run".to_owned(),
         flag("--data-dir", identity.data_dir.display()),
@@ -40,6 +40,12 @@ pub(crate) fn start_identity(lab: &Lab) -> Result<Process> {
         flag("--admin-socket", identity.admin_socket.display()),
         flag("--metrics", identity.metrics),
     ];
+    command.extend(
+        identity
+            .svid_ttl
+            .as_ref()
+            .map(|ttl| flag("--svid-ttl", ttl)),
+    );
     spawn(
         lab,
         "signet-identity",

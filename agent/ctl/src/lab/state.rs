@@ -76,6 +76,9 @@ pub(crate) struct Identity {
     pub(crate) data_dir: PathBuf,
     pub(crate) trust_bundle: PathBuf,
     pub(crate) metrics: SocketAddr,
+    /// `--svid-ttl` of the service, if the user chose one.
+    #[serde(default)]
+    pub(crate) svid_ttl: Option<String>,
     pub(crate) process: Option<Process>,
 }
 

@@ -40,6 +40,9 @@ pub(crate) struct Up {
     /// Let nodes talk over IPv6
     #[arg(long)]
     pub(crate) ipv6_underlay: bool,
+    /// Validity of SVIDs, such as 30s, to watch renewals [default: the service's own]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) svid_ttl: Option<String>,
     /// Leave everything as it is if something fails, to look into it
     #[arg(long)]
     pub(crate) keep_on_failure: bool,
@@ -114,6 +117,7 @@ fn draw(options: &Up) -> Result<(Lab, Materialised)> {
         source: source.as_deref(),
     };
     let mut lab = blueprint::draw(&wish, &objects)?;
+    lab.identity.svid_ttl = options.svid_ttl.clone();
     let wanted = apply::check(&mut lab, objects)?;
     for program in ["signet-identity", "signet-agent", "signet-tunnel"] {
         process::program(program)?;

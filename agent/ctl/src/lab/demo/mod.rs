@@ -48,6 +48,7 @@ pub(crate) fn run(options: &Demo) -> Result<u8> {
         manifests: Some(options.scene.join("manifests")),
         backend: Backend::Userspace,
         ipv6_underlay: options.ipv6_underlay,
+        svid_ttl: None,
         keep_on_failure: options.keep,
     };
     let progress = Progress::new();
