@@ -27,7 +27,8 @@ use crate::{earlier, later};
 pub const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Validity of an issuing authority. It is replaced at half of it.
 pub const ISSUING_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
-/// How far a leaf's validity begins before its making, for clocks that are behind.
+/// How far a leaf's validity begins before its making, for clocks that are behind; a tenth of its
+/// validity if that is less, since holders renew at half of what the certificate says.
 pub const LEAF_BACKDATE: Duration = Duration::from_secs(60);
 
 /// What an authority signs.
@@ -257,7 +258,7 @@ impl Authorities {
             public_key: leaf.public_key.clone(),
             purpose: leaf.purpose,
             binding: leaf.binding,
-            not_before: earlier(now, LEAF_BACKDATE),
+            not_before: earlier(now, LEAF_BACKDATE.min(ttl / 10)),
             not_after: later(now, ttl).min(self.issuing.not_after()),
             serial,
         };
