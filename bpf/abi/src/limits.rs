@@ -46,7 +46,7 @@ pub const LABEL_BITS: u32 = 40;
 pub const DROP_REASONS: u32 = 512;
 /// Highest endpoint index.
 pub const MAX_ENDPOINTS: u32 = 4096;
-/// IPv6 extension headers that are walked before a packet counts as malformed.
+/// Most IPv6 extension headers of a packet, the tag's not counted; with more it is malformed.
 pub const MAX_EXTENSION_HEADERS: u32 = 6;
 
 /// Idle lifetime of a TCP entry, ns. Longer pauses are covered by re-evaluation.

@@ -55,12 +55,12 @@ impl State {
     }
 
     /// True for an address that only pods have.
-    pub(crate) fn is_pod(&self, addr: &Addr) -> bool {
+    pub fn is_pod(&self, addr: &Addr) -> bool {
         longest_prefix(&self.pod_ranges, addr).is_some()
     }
 
     /// Class of a peer that has nothing but an address to show.
-    pub(crate) fn class_of(&self, addr: &Addr) -> u32 {
+    pub fn class_of(&self, addr: &Addr) -> u32 {
         longest_prefix(&self.cidr_classes, addr).unwrap_or(CLASS_WORLD)
     }
 

@@ -9,6 +9,13 @@
 //!
 //! `SIGNET_DIFF_PACKETS` sets how many packets, `SIGNET_DIFF_SEED` repeats a run.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says loudly what it skips"
+)]
+
 mod compare;
 mod kernel;
 mod packets;
@@ -58,7 +65,9 @@ fn kernel_and_model_never_differ() {
     for (outcome, count) in &seen {
         println!("{count:8} {outcome}");
     }
-    expect_variety(&seen);
+    if packets >= PACKETS {
+        expect_variety(&seen);
+    }
 }
 
 fn variable(name: &str) -> Option<u64> {

@@ -120,7 +120,14 @@ fn error_about(random: &mut Random, frame: &mut Frame, carries: Carries) {
         }
         _ => {}
     }
-    let transport = transport(random, carries, Way::Opener, from);
+    let mut transport = transport(random, carries, Way::Opener, from);
+    if random.percent(15) {
+        transport = Transport::Icmp {
+            kind: random.pick(&[0, 3, 8, 13, 1, 128, 129, 135]),
+            code: 0,
+            word: 0x0001_0001,
+        };
+    }
     let mut quoted = Frame::new(from, to, transport);
     if let Carries::Sctp(sport, dport) = carries {
         quoted.payload = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
@@ -316,7 +323,7 @@ pub(crate) fn discovery(
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),
     };
-    for _ in 0..random.pick(&[0, 1, 1, 1, 2, 3, 5]) {
+    for _ in 0..random.pick(&[0, 1, 1, 1, 2, 4, 4, 5]) {
         let mut option = match random.below(4) {
             0 => vec![14, 1, 1, 2, 3, 4, 5, 6],
             1 => vec![2, 1],

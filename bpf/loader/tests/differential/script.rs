@@ -3,14 +3,17 @@
 
 use std::net::IpAddr;
 
-use signet_abi::{Addr, CtEntry, CtKey, Hook, RecvRow, ct_flags};
+use signet_abi::{
+    Action, Addr, CtEntry, CtKey, Direction, Hook, PolicyKey, PolicyPrefix, PolicyValue, RecvRow,
+    ct_flags,
+};
 use signet_loader::boot_time_ns;
 use signet_loader::prog_test::frame::Frame;
 use signet_model::{Ctx, State, Verdict};
 
 use crate::packets::{self, Carries, Way};
 use crate::random::Random;
-use crate::scenario::{Input, Scenario, Step};
+use crate::scenario::{Change, Input, Scenario, Step};
 use crate::world::{self, Cast, HOLD, Local, Remote, SIGNET0, SLOT, UNDERLAY};
 
 #[derive(Clone, Copy)]
@@ -44,11 +47,14 @@ struct Writer<'a> {
 /// A random scenario.
 pub(crate) fn write(random: &mut Random) -> Scenario {
     let (cast, mut state) = world::make(random);
-    let flows: Vec<Flow> = (0..3 + random.below(4))
+    let flows: Vec<Flow> = (0..2 + random.below(4))
         .map(|_| flow(random, &cast))
         .collect();
     for flow in &flows {
-        if random.percent(12) {
+        if random.percent(50) {
+            favour(random, flow, &mut state);
+        }
+        if random.percent(20) {
             remember(random, &cast, flow, &mut state);
         }
     }
@@ -65,9 +71,14 @@ pub(crate) fn write(random: &mut Random) -> Scenario {
             2 => writer.odd(),
             3 => writer.wild(),
             4 => writer.release(),
+            5 | 6 => {
+                let flow = writer.random.pick(&flows);
+                writer.interrupt(flow);
+            }
             _ => {
                 let flow = writer.random.pick(&flows);
-                writer.follow(flow);
+                let way = writer.random.pick(&[Way::Opener, Way::Opener, Way::Answer]);
+                writer.follow(flow, way);
             }
         }
     }
@@ -101,6 +112,34 @@ fn flow(random: &mut Random, cast: &Cast) -> Flow {
     }
 }
 
+/// A rule for the flow's opener, since most random rules are about nobody.
+fn favour(random: &mut Random, flow: &Flow, state: &mut State) {
+    let class_here = |local: Local| {
+        let endpoint = state.endpoints.get(&local.index.into());
+        endpoint.map_or(0, |endpoint| endpoint.class)
+    };
+    let (here, class) = match flow.between {
+        Between::Neighbours(a, b) => (a, class_here(b)),
+        Between::Nodes(here, there) => (here, there.class),
+        Between::World(here, _, real) => (here, state.class_of(&real.into())),
+    };
+    let direction = if flow.from_here {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    };
+    let key = PolicyKey::new(PolicyPrefix {
+        endpoint: here.index,
+        direction,
+        class,
+        ..PolicyPrefix::default()
+    });
+    let required = random.percent(20);
+    state
+        .policy
+        .insert(key, PolicyValue::new(1, Action::Allow, required));
+}
+
 /// A conntrack entry from before, of any kind.
 fn remember(random: &mut Random, cast: &Cast, flow: &Flow, state: &mut State) {
     let (here, there, point) = match flow.between {
@@ -130,11 +169,16 @@ fn remember(random: &mut Random, cast: &Cast, flow: &Flow, state: &mut State) {
         endpoint: here.index,
     };
     let other = random.pick(&cast.locals).index;
+    let generation = state
+        .endpoints
+        .get(&here.index.into())
+        .map_or(1, |endpoint| endpoint.generation);
+    let class = world::any(random, &state.cidr_classes).map_or(0, |(_, class)| class);
     let entry = CtEntry {
-        expires: random.pick(&[1, u64::MAX / 2, u64::MAX / 2]),
-        generation: random.pick(&[1, 2, 3]),
-        policy_generation: random.pick(&[1, 1, 2]),
-        remote: random.pick(&[1, 2, 3, 0, 40, 42, 501, 502]),
+        expires: random.pick(&[1, u64::MAX / 2, u64::MAX / 2, u64::MAX / 2]),
+        generation: random.pick(&[generation, generation, generation, 9]),
+        policy_generation: random.pick(&[1, 1, 1, 2]),
+        remote: random.pick(&[1, 2, 3, 0, class, class, class, 501, 502]),
         other_policy: 1,
         other: random.pick(&[0, 0, other]),
         flags: random.pick(&[0, ct_flags::LOCAL_INITIATED, ct_flags::REQUIRED]),
@@ -188,17 +232,38 @@ impl Writer<'_> {
         }
     }
 
-    fn follow(&mut self, flow: Flow) {
-        let opener = self.random.percent(55);
-        let way = if opener { Way::Opener } else { Way::Answer };
-        let out = opener == flow.from_here;
+    /// A flow in full swing, and something about it changes.
+    fn interrupt(&mut self, flow: Flow) {
+        self.follow(flow, Way::Opener);
+        self.follow(flow, Way::Answer);
+        let here = match flow.between {
+            Between::Neighbours(a, b) => self.random.pick(&[a, b]),
+            Between::Nodes(here, _) | Between::World(here, ..) => here,
+        };
+        let index = u32::from(here.index);
+        if let Some(endpoint) = self.state.endpoints.get(&index).copied() {
+            let change = world::change_endpoint(self.random, endpoint);
+            let change = Change::Endpoint(index, Some(change));
+            change.apply(&mut self.state);
+            self.steps.push(Step::Change(change));
+        }
+        for _ in 0..2 {
+            self.follow(flow, Way::Answer);
+            self.follow(flow, Way::Opener);
+        }
+    }
+
+    fn follow(&mut self, flow: Flow, way: Way) {
+        let out = (way == Way::Opener) == flow.from_here;
         match flow.between {
-            Between::Neighbours(a, b) if out => self.to_neighbour(flow, way, a, b),
-            Between::Neighbours(a, b) => self.to_neighbour(flow, way, b, a),
-            Between::Nodes(here, there) if out => self.to_node(flow, way, here, there),
-            Between::Nodes(here, there) => self.from_node(flow, way, here, there),
-            Between::World(here, seen, real) if out => self.to_world(flow, way, here, seen, real),
-            Between::World(here, seen, _) => self.from_world(flow, way, here, seen),
+            Between::Neighbours(a, b) if out => self.send_to_neighbour(flow, way, a, b),
+            Between::Neighbours(a, b) => self.send_to_neighbour(flow, way, b, a),
+            Between::Nodes(here, there) if out => self.send_to_node(flow, way, here, there),
+            Between::Nodes(here, there) => self.receive_from_node(flow, way, here, there),
+            Between::World(here, seen, real) if out => {
+                self.send_to_world(flow, way, here, seen, real)
+            }
+            Between::World(here, seen, _) => self.receive_from_world(flow, way, here, seen),
         }
     }
 
@@ -225,7 +290,7 @@ impl Writer<'_> {
         (frame, verdict)
     }
 
-    fn to_neighbour(&mut self, flow: Flow, way: Way, from: Local, to: Local) {
+    fn send_to_neighbour(&mut self, flow: Flow, way: Way, from: Local, to: Local) {
         let (mut frame, verdict) = self.sent(flow, way, from, to.addrs[flow.family]);
         let Some(ctx) = goes_on(&verdict, to.ifindex, from.ifindex) else {
             return;
@@ -239,7 +304,7 @@ impl Writer<'_> {
         self.packet(Hook::ToWorkload, ctx, bytes);
     }
 
-    fn to_node(&mut self, flow: Flow, way: Way, here: Local, there: Remote) {
+    fn send_to_node(&mut self, flow: Flow, way: Way, here: Local, there: Remote) {
         let (mut frame, verdict) = self.sent(flow, way, here, there.addrs[flow.family]);
         let Some(ctx) = goes_on(&verdict, SIGNET0, here.ifindex) else {
             return;
@@ -284,7 +349,7 @@ impl Writer<'_> {
         self.packet(Hook::FromHold, ctx, frame);
     }
 
-    fn from_node(&mut self, flow: Flow, way: Way, here: Local, there: Remote) {
+    fn receive_from_node(&mut self, flow: Flow, way: Way, here: Local, there: Remote) {
         let (src, dst) = (there.addrs[flow.family], here.addrs[flow.family]);
         let mut frame = packets::of_flow(self.random, flow.carries, way, src, dst);
         let Some((label, row)) = self.row(here, there) else {
@@ -345,7 +410,7 @@ impl Writer<'_> {
         Some((label, row))
     }
 
-    fn to_world(&mut self, flow: Flow, way: Way, here: Local, seen: IpAddr, real: IpAddr) {
+    fn send_to_world(&mut self, flow: Flow, way: Way, here: Local, seen: IpAddr, real: IpAddr) {
         let (mut frame, verdict) = self.sent(flow, way, here, seen);
         let Some(ctx) = goes_on(&verdict, UNDERLAY, here.ifindex) else {
             return;
@@ -365,7 +430,7 @@ impl Writer<'_> {
         self.packet(Hook::UnderlayGuard, ctx, bytes);
     }
 
-    fn from_world(&mut self, flow: Flow, way: Way, here: Local, seen: IpAddr) {
+    fn receive_from_world(&mut self, flow: Flow, way: Way, here: Local, seen: IpAddr) {
         let dst = here.addrs[flow.family];
         let frame = packets::of_flow(self.random, flow.carries, way, seen, dst);
         let mut bytes = frame.build();
@@ -440,7 +505,10 @@ impl Writer<'_> {
                 let from = self
                     .random
                     .pick(&[self.cast.node[family], here.addrs[family]]);
-                let frame = packets::inside(self.random, (from, to), &inner);
+                let mut frame = packets::inside(self.random, (from, to), &inner);
+                if self.random.percent(10) {
+                    packets::tag(&mut frame, 1, 2);
+                }
                 let pending = self.state.config.mark_pending;
                 let ctx = Ctx {
                     ifindex: UNDERLAY,

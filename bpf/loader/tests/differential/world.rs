@@ -32,7 +32,7 @@ pub(crate) struct Local {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remote {
     pub(crate) addrs: [IpAddr; 2],
-    class: u32,
+    pub(crate) class: u32,
     handle: u32,
     peer: u32,
 }
@@ -145,7 +145,7 @@ pub(crate) fn make(random: &mut Random) -> (Cast, State) {
     peers(random, &mut state);
     rows(random, &cast, &mut state);
     ranges(random, &cast, &mut state);
-    for _ in 0..random.below(24) {
+    for _ in 0..random.below(40) {
         let (key, value) = rule(random, &state);
         state.policy.insert(key, value);
     }
@@ -417,7 +417,7 @@ fn rule(random: &mut Random, state: &State) -> (PolicyKey, PolicyValue) {
         endpoint: endpoint as u16,
         direction: random.pick(&[Direction::Ingress, Direction::Egress]),
         proto: random.pick(&[0, 0, 0, 6, 6, 17, 1, 58, 132]),
-        class: random.pick(CLASSES),
+        class: class(random, state),
         port,
         port_bits,
     });
@@ -427,21 +427,24 @@ fn rule(random: &mut Random, state: &State) -> (PolicyKey, PolicyValue) {
         Action::Deny
     };
     let number = 1 + random.next() as u32 % 1000;
-    (key, PolicyValue::new(number, action, random.percent(30)))
+    (key, PolicyValue::new(number, action, random.percent(35)))
+}
+
+/// A class somebody has, more often than not.
+fn class(random: &mut Random, state: &State) -> u32 {
+    let pod = any(random, &state.endpoints).map(|(_, endpoint)| endpoint.class);
+    let remote = any(random, &state.recv_rows).map(|(_, row)| row.class);
+    let address = any(random, &state.cidr_classes).map(|(_, class)| class);
+    let known = random.pick(&[pod, remote, remote, address]);
+    known.unwrap_or_else(|| random.pick(CLASSES))
 }
 
 /// Something the agent writes while packets flow.
 pub(crate) fn change(random: &mut Random, cast: &Cast, state: &State) -> Option<Change> {
     Some(match random.below(12) {
         0..=3 => {
-            let (index, mut endpoint) = any(random, &state.endpoints)?;
-            match random.below(7) {
-                0..=2 => endpoint.policy_generation += 1,
-                3 => endpoint.generation += 1,
-                4 => endpoint.flags = endpoint_flags(random),
-                5 => endpoint.not_after = until(random),
-                _ => endpoint.identity ^= 1,
-            }
+            let (index, endpoint) = any(random, &state.endpoints)?;
+            let endpoint = change_endpoint(random, endpoint);
             let gone = random.percent(4);
             Change::Endpoint(index, (!gone).then_some(endpoint))
         }
@@ -495,6 +498,19 @@ pub(crate) fn change(random: &mut Random, cast: &Cast, state: &State) -> Option<
             Change::Class(prefix, Some(random.pick(CLASSES)))
         }
     })
+}
+
+/// The endpoint with something about it changed.
+pub(crate) fn change_endpoint(random: &mut Random, mut endpoint: Endpoint) -> Endpoint {
+    match random.below(8) {
+        0..=2 => endpoint.policy_generation += 1,
+        3 => endpoint.generation += 1,
+        4 => endpoint.flags = endpoint_flags(random),
+        5 => endpoint.not_after = PAST,
+        6 => endpoint.not_after = until(random),
+        _ => endpoint.identity ^= 1,
+    }
+    endpoint
 }
 
 pub(crate) fn any<K: Copy, V: Copy>(

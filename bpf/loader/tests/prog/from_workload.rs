@@ -35,7 +35,71 @@ pub(crate) fn fixtures() -> Vec<Fixture> {
     let mut all = ip_fixtures();
     all.extend(option_fixtures());
     all.extend(link_fixtures());
+    all.extend(evasion_fixtures());
     all
+}
+
+/// Ways around the pin that look harmless at first sight.
+fn evasion_fixtures() -> Vec<Fixture> {
+    let lease = Transport::Udp {
+        sport: 68,
+        dport: 67,
+    };
+    let mut padded = from_a("10.1.0.2", "10.2.0.2", UDP).build();
+    // Total length 22: the ports are in what the stack will cut off.
+    padded[17] = 22;
+    let mut nonce_first = vec![0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    nonce_first.extend([14, 1, 1, 2, 3, 4, 5, 6]);
+    nonce_first.extend([1, 1, 2, 0, 0, 0, 0, 0xb]);
+    let solicitation = Transport::Icmp {
+        kind: 135,
+        code: 0,
+        word: 0,
+    };
+    let fragment_of_fragment = Frame {
+        extensions: vec![(44, vec![0, 0, 0, 1, 0, 0, 0, 9])],
+        fragment: Some(Fragment {
+            id: 7,
+            offset: 1,
+            more: false,
+        }),
+        ..from_a("fd00:1::2", "fd00:2::2", UDP)
+    };
+    vec![
+        passes(
+            "what looks like a lease request awaits its verdict",
+            from_a("10.1.0.2", "192.0.2.1", lease.clone()),
+        ),
+        drops(
+            "a lease request to the world without an address",
+            from_a("0.0.0.0", "192.0.2.1", lease),
+            DropReason::SourceSpoofed,
+        ),
+        drops(
+            "another's MAC behind another option",
+            Frame {
+                ttl: 255,
+                payload: nonce_first,
+                ..from_a("fd00:1::2", "ff02::1:ff00:1", solicitation)
+            },
+            DropReason::MacSpoofed,
+        ),
+        case(
+            "ports in the padding",
+            padded,
+            Expect::Drop(DropReason::Malformed),
+        ),
+        drops(
+            "IPv4 addresses in an IPv6 header",
+            from_a("10.1.0.2", "fd00:2::2", UDP),
+            DropReason::Malformed,
+        ),
+        drops(
+            "a fragment of a fragment",
+            fragment_of_fragment,
+            DropReason::Malformed,
+        ),
+    ]
 }
 
 fn ip_fixtures() -> Vec<Fixture> {
