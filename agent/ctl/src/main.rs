@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::agent::Agent;
 use crate::commands::{audit, endpoints, observe, peers, policy, status, token, version};
@@ -81,6 +82,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    end_quietly_without_reader();
     let cli = Cli::parse();
     match run(cli) {
         Ok(status) => ExitCode::from(status),
@@ -89,6 +91,13 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+/// `signetctl ... | head` ends as other programs do: Rust would panic at the next line instead.
+#[expect(unsafe_code, reason = "setting a signal's disposition")]
+fn end_quietly_without_reader() {
+    // SAFETY: no handler is installed, and no other thread runs yet.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 fn run(cli: Cli) -> Result<u8> {

@@ -38,13 +38,12 @@ pub(crate) fn item(format: Format, value: &impl Serialize) -> Result<()> {
     print_text(&text)
 }
 
-/// Prints text. A reader that has gone away (`| head`) ends the program quietly.
+/// Prints text.
 pub(crate) fn print_text(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => result.context("write to the standard output"),
-    }
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("write to the standard output")
 }
 
 /// Lays out rows without borders, as kubectl does. Never wraps: a cell is a word for `cut` and `grep`.

@@ -80,7 +80,7 @@ impl Report {
     }
 
     /// Prints the table and the verdict.
-    pub(super) fn print(&self) {
+    pub(super) fn print(&self, complete: bool) {
         let paint = Paint::stdout();
         println!("\n{}", paint.strong("What was found"));
         let width = self
@@ -97,14 +97,12 @@ impl Report {
             };
             println!("  {sign} {:<width$}  {}", row.what, row.value);
         }
-        if self.good() {
-            println!("\n{}", paint.good("Everything is as it should be."));
-        } else {
-            println!(
-                "\n{}",
-                paint.bad("Something is not as it should be: see the lines marked !!")
-            );
-        }
+        let verdict = match (complete, self.good()) {
+            (false, _) => paint.bad("This is not all: the demo could not go on."),
+            (true, true) => paint.good("Everything is as it should be."),
+            (true, false) => paint.bad("Something is not as it should be: see the lines marked !!"),
+        };
+        println!("\n{verdict}");
     }
 
     fn add(&mut self, what: &str, value: String, good: Option<bool>) {
