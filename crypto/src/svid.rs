@@ -19,6 +19,10 @@ use crate::x509::profile::sha256;
 use crate::x509::template::{Extension, empty_name, signed};
 use crate::x509::verify::uri_names;
 
+mod statement;
+
+pub use statement::verify_statement;
+
 /// The schemes an SVID's key may sign with, in TLS and in exported authenticators.
 pub(crate) const SCHEMES: [SignatureScheme; 2] = [
     SignatureScheme::ECDSA_NISTP256_SHA256,
@@ -252,6 +256,9 @@ pub enum SvidError {
     /// The leaf certifies another key.
     #[error("leaf certificate of {0} is for another private key")]
     KeyMismatch(SpiffeId),
+    /// The certificate's key did not sign this statement.
+    #[error("certificate's key did not sign this")]
+    BadStatement,
 }
 
 fn single_id(leaf: &X509Certificate<'_>) -> Result<SpiffeId, SvidError> {

@@ -4,7 +4,7 @@ pub mod build;
 pub mod csr;
 pub(crate) mod der;
 mod extensions;
-mod keys;
+pub(crate) mod keys;
 pub mod profile;
 pub(crate) mod template;
 pub mod verify;

@@ -3,9 +3,12 @@
 use std::{net::IpAddr, time::Duration};
 
 use signet_abi::DropReason;
-use signet_crypto::spiffe_id::SpiffeId;
+use signet_crypto::{spiffe_id::SpiffeId, wg::PublicKey};
 
-use crate::ids::{ConnId, Epoch, NodeUid, PodUid, Slot};
+use crate::{
+    ids::{ConnId, Epoch, NodeUid, PodUid, Slot},
+    io::ChannelRole,
+};
 
 /// One line of log, or a count. Levels are the shell's business, by variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,12 +207,18 @@ pub struct AuditRecord {
     pub node: NodeUid,
     /// Session id of the channel.
     pub session_id: [u8; 32],
+    /// This node's side of it.
+    pub role: ChannelRole,
     /// Key exchange of the channel.
     pub key_exchange: String,
     /// Cipher suite of the channel.
     pub cipher: String,
     /// Epoch of the keys.
     pub epoch: Epoch,
+    /// This node's WireGuard key in that epoch; absent from [`AuditKind::Closed`].
+    pub local_key: Option<PublicKey>,
+    /// The peer's, likewise.
+    pub remote_key: Option<PublicKey>,
     /// End of the grant, on the boot clock.
     pub not_after: Duration,
 }

@@ -123,6 +123,7 @@ impl Agent {
             .filter(|session| session.id == channel.session_id);
         Some(Session {
             id: channel.session_id,
+            role: channel.role,
             key_exchange: channel.key_exchange.clone(),
             cipher: channel.cipher.clone(),
             since: before.map_or(now, |session| session.since),
@@ -138,6 +139,10 @@ impl Agent {
             let known = self.endpoints.of_pod(&key.local)?.known.as_ref()?;
             let entry = self.directory.entry(&key.remote);
             let grant = pair.grant?;
+            // What is over may have ended because the engine has other keys now.
+            let live = !matches!(what, AuditKind::Closed(_));
+            let peer = self.peers.get(&pair.node).filter(|_| live);
+            let slots = self.engine.slots.as_ref().filter(|_| live);
             Some(AuditRecord {
                 what,
                 local: key.local.clone(),
@@ -150,9 +155,14 @@ impl Agent {
                 remote_certificate: session.remote_certificate,
                 node: pair.node.clone(),
                 session_id: session.id,
+                role: session.role,
                 key_exchange: session.key_exchange.clone(),
                 cipher: session.cipher.clone(),
                 epoch: grant.epoch,
+                local_key: slots.map(|slots| slots[grant.epoch.slot().index()].0),
+                remote_key: peer
+                    .and_then(|peer| peer.keys(grant.epoch))
+                    .map(|keys| keys.public_key),
                 not_after: grant.not_after,
             })
         };

@@ -7,6 +7,7 @@ use signet_crypto::{spiffe_id::SpiffeId, time::Now};
 use crate::{
     authn::label::PairKey,
     ids::{ClassId, ConnId, Epoch, Label, NodeUid, PodUid, RemoteId},
+    io::ChannelRole,
 };
 
 /// What the local node granted: a receive row.
@@ -49,6 +50,8 @@ pub(crate) struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     pub(crate) id: [u8; 32],
+    /// This node's side of the channel.
+    pub(crate) role: ChannelRole,
     pub(crate) key_exchange: String,
     pub(crate) cipher: String,
     pub(crate) since: Now,
