@@ -1,12 +1,14 @@
 //! Agents killed with -9 under traffic: established pairs lose nothing.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::Signal;
 
 use super::report::Report;
 use super::stage::Stage;
+use crate::commands::observe;
+use crate::human;
 use crate::lab::interrupt;
 use crate::lab::progress::Progress;
 use crate::lab::restart;
@@ -66,6 +68,7 @@ pub(super) fn play(stage: &mut Stage, report: &mut Report) -> Result<()> {
         );
         if one.lost > 0 {
             println!("       lost were numbers {:?}", one.lost_numbers);
+            explain(stage, &one.protocol)?;
         }
         sent += one.sent;
         lost += one.lost;
@@ -78,6 +81,23 @@ pub(super) fn play(stage: &mut Stage, report: &mut Report) -> Result<()> {
     );
     report.note("  of these, reordered", reordered.to_string());
     Ok(())
+}
+
+/// What the agents say of packets of this flow, or of its answers.
+fn explain(stage: &Stage, protocol: &str) -> Result<()> {
+    let mut events = stage.drops(FROM, TO, protocol)?;
+    events.extend(stage.drops(TO, FROM, protocol)?);
+    for event in events.iter().take(4) {
+        println!("       {}", observe::render(event, true, stage.paint));
+    }
+    Ok(())
+}
+
+fn now() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    human::clock(u64::try_from(now.as_millis()).unwrap_or(0))
 }
 
 fn disturb(stage: &mut Stage) -> Result<()> {
@@ -94,14 +114,14 @@ fn disturb(stage: &mut Stage) -> Result<()> {
             .and_then(|node| node.agent.as_ref())
             .context("an agent")?;
         agent.signal(Signal::SIGKILL);
-        println!("     killed signet-agent {} on {node}", agent.pid);
+        println!("     {} killed signet-agent {} on {node}", now(), agent.pid);
     }
     interrupt::pause(Duration::from_millis(2000))?;
     let _lock = state::lock(&stage.lab.name)?;
     let mut lab = Lab::load(&stage.lab.name)?;
     for node in &ends {
         restart::agent(&mut lab, node, &Progress::quiet())?;
-        println!("     started signet-agent on {node} again");
+        println!("     {} started signet-agent on {node} again", now());
     }
     stage.lab = lab;
     Ok(())

@@ -105,7 +105,7 @@ impl Stage {
     }
 
     /// What the agents say of dropped packets from one pod to another, the latest first.
-    fn drops(&self, from: &str, to: &str, protocol: &str) -> Result<Vec<FlowEvent>> {
+    pub(super) fn drops(&self, from: &str, to: &str, protocol: &str) -> Result<Vec<FlowEvent>> {
         let mut found: Vec<FlowEvent> = Vec::new();
         let mut nodes = vec![&self.lab.pod(from)?.node, &self.lab.pod(to)?.node];
         nodes.dedup();

@@ -2,9 +2,13 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 
 use super::send::Line;
 
@@ -25,6 +29,9 @@ impl Udp {
         socket
             .connect((to, port))
             .with_context(|| format!("send to {to}"))?;
+        socket
+            .set_nonblocking(true)
+            .context("a socket that does not wait")?;
         Ok(Self {
             socket,
             buffer: vec![0; 65_536],
@@ -48,8 +55,13 @@ fn receive<'a>(
     buffer: &'a mut [u8],
     patience: Duration,
 ) -> io::Result<Option<&'a [u8]>> {
-    // Zero would mean forever.
-    socket.set_read_timeout(Some(patience.max(Duration::from_micros(1))))?;
+    // Not the socket's own timeout: that is rounded up to the kernel's tick.
+    let mut wait = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match ppoll(&mut wait, Some(TimeSpec::from_duration(patience)), None) {
+        Ok(0) | Err(Errno::EINTR) => return Ok(None),
+        Ok(_) => {}
+        Err(error) => return Err(error.into()),
+    }
     match socket.recv(buffer) {
         Ok(length) => Ok(Some(&buffer[..length])),
         Err(error) if is_no_answer(error.kind()) => Ok(None),
