@@ -9,5 +9,7 @@ pub mod docs;
 pub mod lab;
 pub mod netns;
 pub mod packet;
+pub mod probe;
 pub mod repo;
+pub mod services;
 pub mod shop;

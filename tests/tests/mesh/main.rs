@@ -13,5 +13,6 @@ mod leak;
 mod mtu;
 mod renewal;
 mod restart;
+mod services;
 mod talk;
 mod withdrawal;
