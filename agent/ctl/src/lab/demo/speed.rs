@@ -46,10 +46,16 @@ pub(super) fn measure(stage: &Stage, ipv4: bool, amount: &[&str]) -> Result<f64>
             .and_then(Value::as_f64)
         {
             Some(bits) if output.status.success() => return Ok(bits / 1e9),
-            // The server needs a moment to put the test before this one away.
-            _ if error.contains("busy") && tries < 20 => tries += 1,
+            _ if between_tests(error) && tries < 20 => tries += 1,
             _ => bail!("iperf3 to {to} failed: {error}"),
         }
         interrupt::pause(Duration::from_millis(100))?;
     }
+}
+
+/// iperf3's server closes its port for a moment after each test.
+fn between_tests(error: &str) -> bool {
+    ["busy", "refused", "reset by peer"]
+        .iter()
+        .any(|word| error.contains(word))
 }
