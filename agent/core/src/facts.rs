@@ -108,6 +108,8 @@ pub struct Limits {
     pub request_burst: u32,
     /// PROOF_REQ of one peer that are answered per second.
     pub request_rate: u32,
+    /// Renewed proofs of one peer that are looked at at once; then as many per second as requests.
+    pub renewal_burst: u32,
     /// PROOF_REQ of one peer that wait for the directory, a certificate or the engine.
     pub requests_open: usize,
     /// Addresses and pods remembered from the directory without any use for them.
@@ -125,6 +127,7 @@ impl Default for Limits {
             pair_rate: 100,
             request_burst: 512,
             request_rate: 256,
+            renewal_burst: 4096,
             requests_open: 256,
             directory_idle: 4096,
         }

@@ -34,6 +34,10 @@ impl Agent {
             }
         }
         if proof.id == 0 {
+            let peer = self.peers.get_mut(node);
+            if !peer.is_some_and(|peer| peer.renewals.take(ctx.boot())) {
+                return Err("it renews proofs without end".to_owned());
+            }
             return if proof.pod.is_empty() {
                 self.on_node_refresh(node, proof, ctx)
             } else {
@@ -45,6 +49,11 @@ impl Agent {
         let Some(key) = self.pairs.asking(conn, proof.id) else {
             return Ok(());
         };
+        // One is enough.
+        let asked = self.pairs.of(&key).and_then(|pair| pair.ask);
+        if asked.is_some_and(|ask| ask.proven) {
+            return Ok(());
+        }
         let refusal = proof.refusal();
         if refusal == pb::Refusal::None {
             self.on_proven(node, &key, proof, ctx);

@@ -10,7 +10,7 @@ use crate::{
     facts::NodeFacts,
     ids::{ConnId, Epoch, NodeUid, PeerId},
     io::Output,
-    peer::{Dial, Peer, request_bucket},
+    peer::{Dial, Peer},
     wire::{Message, pb},
 };
 
@@ -21,11 +21,10 @@ impl Agent {
             .cluster
             .as_ref()
             .and_then(|view| view.nodes.iter().find(|facts| facts.uid == *node).cloned());
-        let bucket = request_bucket(&self.config.limits, ctx.now.boot);
-        let last = &mut self.last_peer;
+        let (last, limits) = (&mut self.last_peer, &self.config.limits);
         self.peers.entry(node.clone()).or_insert_with(|| {
             *last += 1;
-            let mut peer = Peer::new(PeerId(*last), bucket);
+            let mut peer = Peer::new(PeerId(*last), limits, ctx.now.boot);
             peer.facts = facts;
             peer
         })

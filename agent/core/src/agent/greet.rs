@@ -10,7 +10,6 @@ use crate::{
         Dial,
         channel::{Channel, Greeting, peer_of},
         glare::{Contender, Outcome, decide},
-        request_bucket,
     },
     wire::{Message, PROTO, pb},
 };
@@ -125,7 +124,6 @@ impl Agent {
     }
 
     pub(super) fn open_channel(&mut self, node: &NodeUid, channel: Channel, ctx: &mut Ctx<'_>) {
-        let bucket = request_bucket(&self.config.limits, ctx.boot());
         let conn = channel.conn;
         let Some(peer) = self.peers.get_mut(node) else {
             return;
@@ -137,7 +135,6 @@ impl Agent {
             Dial::Dialling { .. } => Dial::Dialling { failures: 0 },
         };
         peer.problem = None;
-        peer.bucket = bucket;
         let expires = channel.peer_expires;
         peer.channel = Some(channel);
         ctx.counters.channels_opened += 1;

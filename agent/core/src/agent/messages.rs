@@ -47,10 +47,7 @@ impl Agent {
             Message::SlotAccept(accept) => self.on_slot_accept(node, &accept, ctx),
             Message::SlotReady(ready) => self.on_slot_ready(node, &ready, ctx),
             Message::SlotRefuse(refuse) => self.on_slot_refuse(node, &refuse, ctx),
-            Message::SlotRetire(retire) => {
-                self.on_slot_retire(node, Epoch(retire.epoch), ctx);
-                Ok(())
-            }
+            Message::SlotRetire(retire) => self.on_slot_retire(node, Epoch(retire.epoch), ctx),
             Message::ProofReq(request) => self.on_proof_req(node, conn, request, ctx),
             Message::Proof(proof) => self.on_proof(node, conn, &proof, ctx),
             Message::Label(label) => {

@@ -14,6 +14,9 @@ use crate::{
     wire::{self, Message, pb},
 };
 
+/// Longer than any UID that is in use.
+const MAX_UID: usize = 256;
+
 /// What a question needs next.
 enum Next {
     /// It waits for the directory or a certificate.
@@ -43,6 +46,9 @@ impl Agent {
         };
         if request.id == 0 {
             return Err("a PROOF_REQ without a number".to_owned());
+        }
+        if request.src_pod.len().max(request.dst_pod.len()) > MAX_UID {
+            return Err("a PROOF_REQ for what cannot be a pod".to_owned());
         }
         let enough = peer.bucket.take(ctx.boot()) && peer.requests.len() < open;
         // Used up even if it is not looked at: a number works once.
@@ -95,6 +101,7 @@ impl Agent {
                         id: request.id,
                         conn: request.conn,
                         with_proof,
+                        deadline: request.deadline,
                     });
                 }
                 self.step(&key, ctx);
@@ -223,6 +230,23 @@ impl Agent {
                 (pb::Refusal::NoSvid, "the destination has no certificate")
             };
             self.refuse_request(&node, &request, refusal, detail.to_owned(), ctx);
+        }
+        // What was granted, but could not be written: no keys, or no certificate in time.
+        let late = |answer: &Answer| answer.deadline <= now;
+        for key in self
+            .pairs
+            .keys_where(|_, pair| pair.answers.iter().any(late))
+        {
+            let Some(pair) = self.pairs.of_mut(&key) else {
+                continue;
+            };
+            let (gone, stay) = pair.answers.iter().partition(|answer| late(answer));
+            pair.answers = stay;
+            let (node, gone): (NodeUid, Vec<Answer>) = (pair.node.clone(), gone);
+            for answer in gone {
+                self.refuse_answer(&node, answer, pb::Refusal::Busy, ctx);
+            }
+            self.drop_idle_pair(&key, ctx);
         }
     }
 

@@ -8,14 +8,23 @@ use crate::{
     effects::Ctx,
     event::{AuditKind, Event, PairEnd},
     ids::{Epoch, NodeUid, Slot},
-    peer::channel::{Channel, Negotiation},
+    peer::channel::Channel,
     rows::MapOp,
 };
 
 impl Agent {
     /// The other side no longer receives in this epoch.
-    pub(super) fn on_slot_retire(&mut self, node: &NodeUid, epoch: Epoch, ctx: &mut Ctx<'_>) {
-        let current = self.peers.get(node).and_then(|peer| peer.epoch());
+    pub(super) fn on_slot_retire(
+        &mut self,
+        node: &NodeUid,
+        epoch: Epoch,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), String> {
+        let channel = self.peers.get(node).and_then(|peer| peer.channel.as_ref());
+        if channel.and_then(|channel| channel.negotiation.keyed()) == Some(epoch) {
+            return Err("a SLOT_RETIRE of keys that are being agreed".to_owned());
+        }
+        let current = channel.and_then(Channel::epoch);
         let held = self
             .peers
             .get(node)
@@ -23,6 +32,7 @@ impl Agent {
         if held && current != Some(epoch) {
             self.vacate(node, epoch.slot(), ctx);
         }
+        Ok(())
     }
 
     /// Removes a slot's keys, and before them every row that needs them.
@@ -107,18 +117,12 @@ impl Agent {
         ctx: &mut Ctx<'_>,
     ) {
         let Some(channel) = channel else { return };
-        let epoch = match &channel.negotiation {
-            Negotiation::Keying { context, .. } | Negotiation::Accepted { context, .. } => {
-                Epoch(context.epoch)
-            }
-            Negotiation::Awaiting { .. }
-            | Negotiation::Offered { .. }
-            | Negotiation::Ready { .. } => return,
+        let held = |agent: &Self, epoch| {
+            let peer = agent.peers.get(node);
+            peer.is_some_and(|peer| peer.keys(epoch).is_some())
         };
-        if self
-            .peers
-            .get(node)
-            .is_some_and(|peer| peer.keys(epoch).is_some())
+        if let Some(epoch) = channel.negotiation.keyed()
+            && held(self, epoch)
         {
             self.vacate(node, epoch.slot(), ctx);
         }

@@ -12,7 +12,7 @@ use crate::{
     authn::pair::Pair,
     effects::Ctx,
     event::Event,
-    ids::{ConnId, Epoch, NodeUid},
+    ids::{ConnId, Epoch, NodeUid, Slot},
     io::{ChannelRole, TunnelEvent},
     peer::{
         channel::{Channel, Negotiation},
@@ -53,7 +53,7 @@ impl Agent {
                     Command::Remove => {}
                 }
             }
-            TunnelEvent::Handshake { .. } => {}
+            TunnelEvent::Handshake { slot, peer } => self.on_handshake(slot, peer),
             TunnelEvent::Gone => self.engine.gone(),
         }
     }
@@ -191,6 +191,7 @@ impl Agent {
         remote: &Remote,
         ctx: &mut Ctx<'_>,
     ) -> Result<(), String> {
+        self.claim_key(node, remote, ctx)?;
         self.vacate(node, remote.epoch.slot(), ctx);
         let deadline = ctx.boot() + self.config.timers.handshake;
         let Some(peer) = self.peers.get(node) else {
@@ -219,6 +220,42 @@ impl Agent {
             };
         }
         Ok(())
+    }
+
+    /// The engine knows peers by their key: who names another's would take its tunnel away. Whose a
+    /// key is, a WireGuard handshake shows; until then who came last has it, so that nobody keeps
+    /// its owner out.
+    fn claim_key(
+        &mut self,
+        node: &NodeUid,
+        remote: &Remote,
+        ctx: &mut Ctx<'_>,
+    ) -> Result<(), String> {
+        let slot = remote.epoch.slot();
+        let holder = self.peers.iter().find_map(|(other, peer)| {
+            let keys = peer.slots[slot.index()].as_ref()?;
+            (other != node && keys.public_key == remote.public_key)
+                .then(|| (other.clone(), keys.proven || keys.adopted))
+        });
+        match holder {
+            Some((other, true)) => Err(format!("its WireGuard key is that of node {other}")),
+            Some((other, false)) => {
+                self.drop_channel(&other, pb::ByeReason::Engine, ctx);
+                self.vacate(&other, slot, ctx);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn on_handshake(&mut self, slot: Slot, key: PublicKey) {
+        let keys = self
+            .peers
+            .values_mut()
+            .filter_map(|peer| peer.slots[slot.index()].as_mut());
+        for keys in keys.filter(|keys| keys.public_key == key) {
+            keys.proven = true;
+        }
     }
 
     fn on_engine_done(&mut self, waiting: Waiting, ctx: &mut Ctx<'_>) {
@@ -349,6 +386,7 @@ impl Agent {
             return;
         };
         channel.negotiation = Negotiation::Ready { epoch };
+        peer.flaps = 0;
         // The client proves its pairs again at once, the server what is left a little later: both
         // at once would do everything twice.
         let client = channel.role == ChannelRole::Client;

@@ -26,6 +26,8 @@ impl Agent {
         }
         for (_, pair) in self.pairs.iter() {
             earliest.add(pair.ask.map(|ask| ask.deadline), Reason::Pair);
+            let answers = pair.answers.iter().map(|answer| answer.deadline);
+            earliest.add(answers.min(), Reason::Request);
             if pair.wanted.is_some() && pair.ask.is_none() && pair.not_before > Duration::ZERO {
                 earliest.add(Some(pair.not_before), Reason::Pair);
             }

@@ -44,6 +44,8 @@ pub(crate) struct Answer {
     pub(crate) conn: ConnId,
     /// Whether the peer wants a proof of the local pod.
     pub(crate) with_proof: bool,
+    /// Refused then.
+    pub(crate) deadline: Duration,
 }
 
 /// Under which channel and certificates the pair is open. For audit.

@@ -34,6 +34,8 @@ pub(crate) struct Proven {
     pub(crate) certificate: [u8; 32],
     /// End of the certificate, fixed on the boot clock when the proof came.
     pub(crate) expires: Duration,
+    /// What it was bound to: namespace and service account by UID.
+    bound: [String; 2],
 }
 
 /// A number and the authenticator made for it.
@@ -118,7 +120,9 @@ impl Proofs {
     /// What `remote` has proven here, if it still holds and is who the directory says.
     pub(crate) fn proven(&self, entry: &Entry, now: Duration) -> Option<&Proven> {
         let proven = self.proven.get(&entry.uid)?;
-        (proven.id == entry.spiffe_id && proven.expires > now).then_some(proven)
+        let [namespace, account] = &proven.bound;
+        let bound = *namespace == entry.namespace_uid && *account == entry.service_account_uid;
+        (bound && proven.id == entry.spiffe_id && proven.expires > now).then_some(proven)
     }
 
     /// Uses up a proof's number. Called when a proof arrives, before anything is awaited for it.
@@ -170,6 +174,10 @@ impl Proofs {
             id: svid.id,
             certificate: svid.cert_sha256,
             expires: now.deadline(svid.not_after),
+            bound: [
+                entry.namespace_uid.clone(),
+                entry.service_account_uid.clone(),
+            ],
         };
         self.proven.insert(entry.uid.clone(), proven.clone());
         Ok(proven)

@@ -87,6 +87,18 @@ impl Negotiation {
             Negotiation::Ready { .. } => None,
         }
     }
+
+    /// The epoch whose keys an engine has, before both sides know that of each other.
+    pub(crate) fn keyed(&self) -> Option<Epoch> {
+        match self {
+            Negotiation::Keying { context, .. } | Negotiation::Accepted { context, .. } => {
+                Some(Epoch(context.epoch))
+            }
+            Negotiation::Awaiting { .. }
+            | Negotiation::Offered { .. }
+            | Negotiation::Ready { .. } => None,
+        }
+    }
 }
 
 /// What is wrong with a peer at the door.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use crate::{
     effects::Bucket,
-    facts::NodeFacts,
+    facts::{Limits, NodeFacts},
     ids::{ConnId, Epoch, PeerId, PodUid, Slot},
     rows::PeerRow,
 };
@@ -55,13 +55,18 @@ pub(crate) struct Peer {
     pub(crate) lease_until: Option<Duration>,
     pub(crate) boot: Option<([u8; 16], u64)>,
     pub(crate) requests: Vec<Incoming>,
+    /// Of PROOF_REQ; it outlives channels, so that dialling again gives nothing.
     pub(crate) bucket: Bucket,
+    /// Of renewed proofs.
+    pub(crate) renewals: Bucket,
+    /// Connections in a row that ended before there were keys.
+    pub(crate) flaps: u32,
     /// The row that the data path has.
     pub(crate) row: Option<PeerRow>,
 }
 
 impl Peer {
-    pub(crate) fn new(id: PeerId, bucket: Bucket) -> Self {
+    pub(crate) fn new(id: PeerId, limits: &Limits, now: Duration) -> Self {
         Self {
             id,
             facts: None,
@@ -74,7 +79,9 @@ impl Peer {
             lease_until: None,
             boot: None,
             requests: Vec::new(),
-            bucket,
+            bucket: Bucket::new(limits.request_burst, limits.request_rate, now),
+            renewals: Bucket::new(limits.renewal_burst, limits.request_rate, now),
+            flaps: 0,
             row: None,
         }
     }
@@ -123,9 +130,4 @@ impl Peer {
     pub(crate) fn name(&self) -> Option<&str> {
         self.facts.as_ref().map(|facts| facts.name.as_str())
     }
-}
-
-/// Limits of the requests of one peer, made anew with each channel.
-pub(crate) fn request_bucket(limits: &crate::facts::Limits, now: Duration) -> Bucket {
-    Bucket::new(limits.request_burst, limits.request_rate, now)
 }

@@ -32,6 +32,8 @@ pub(crate) struct Keys {
     pub(crate) retire: Option<Duration>,
     /// A previous instance made them; its rows go by another peer number.
     pub(crate) adopted: bool,
+    /// A WireGuard handshake was completed: the peer has the private key, too.
+    pub(crate) proven: bool,
 }
 
 impl Keys {
@@ -44,6 +46,7 @@ impl Keys {
             confirmed: BTreeSet::new(),
             retire: None,
             adopted: false,
+            proven: false,
         }
     }
 

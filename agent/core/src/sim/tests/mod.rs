@@ -2,6 +2,7 @@
 
 mod contact;
 mod hold;
+mod hostile;
 mod puppet;
 mod random;
 mod refusals;
@@ -16,6 +17,7 @@ use signet_policy::PolicySet;
 
 use super::{NodeIx, Pod, World};
 
+use crate::Agent;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Two nodes, one pod each.
@@ -60,6 +62,21 @@ impl Two {
     }
 
     /// Nothing of either pod is left in a map of the other's node.
+    fn agent(&self, node: NodeIx) -> &Agent {
+        self.world.nodes[node].agent.as_ref().unwrap()
+    }
+
+    /// Lets time pass in small steps until `done`.
+    fn step_until(&mut self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..100_000 {
+            if done(self) {
+                return;
+            }
+            self.world.run(Duration::from_micros(50));
+        }
+        panic!("it never came to that");
+    }
+
     fn clean(&self) -> bool {
         let maps = |node: NodeIx| &self.world.nodes[node].maps;
         let send = |node| maps(node).send.values().any(|row| row.slot().is_some());

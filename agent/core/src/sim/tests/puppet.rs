@@ -21,14 +21,48 @@ pub(super) struct Puppet {
     pub(super) two: Two,
     conn: ConnId,
     proofs: Proofs,
+    secrets: SimSecrets,
     last_id: u64,
     pub(super) closed: bool,
 }
 
+/// The boot that the puppet says it is of.
+const BOOT: [u8; 16] = [7; 16];
+/// Its WireGuard key.
+const KEY: PublicKey = PublicKey([3; 32]);
+
 impl Puppet {
     /// Node b's agent is gone; a test talks to a in its name, as TLS client, with a slot agreed.
     pub(super) fn new(seed: u64) -> Self {
-        let mut two = Two::new(seed);
+        let mut puppet = Self::greeted(Two::new(seed));
+        let Some(Message::SlotAccept(accept)) = puppet.offer(KEY) else {
+            panic!("no SLOT_ACCEPT")
+        };
+        let nodes = &puppet.two.world.nodes;
+        let context = SlotContext {
+            epoch: 1,
+            client_node: nodes[puppet.two.b].facts.spiffe_id.clone(),
+            server_node: nodes[puppet.two.a].facts.spiffe_id.clone(),
+            client_boot_id: BOOT,
+            server_boot_id: nodes[puppet.two.a].boot_id,
+            client_wg: KEY,
+            server_wg: PublicKey(accept.wg_public_key.try_into().unwrap()),
+            client_port: 51831,
+            server_port: u16::try_from(accept.port).unwrap(),
+        };
+        let expected = confirm(&puppet.secrets, &context, Role::Server).unwrap();
+        assert_eq!(accept.confirm, expected);
+        let confirm = confirm(&puppet.secrets, &context, Role::Client).unwrap();
+        puppet.say(Message::SlotReady(pb::SlotReady {
+            epoch: 1,
+            confirm: confirm.to_vec(),
+        }));
+        assert!(puppet.hear().is_none());
+        puppet
+    }
+
+    /// The same, with nothing said but HELLO.
+    pub(super) fn greeted(mut two: Two) -> Self {
         two.world.kill(two.b);
         two.world.oracle.strict = false;
         let (a, b) = (two.a, two.b);
@@ -36,62 +70,70 @@ impl Puppet {
             two.world.nodes[a].facts.uid.clone(),
             two.world.nodes[a].facts.spiffe_id.clone(),
         );
+        two.world.run(Duration::from_millis(100));
+        two.world.captured.clear();
         two.world.connect(b, &uid, &id);
         let link = two.world.links_between(a, b).pop().unwrap();
-        let conn = link.client.1;
         let secrets = SimSecrets {
             seed: link.seed.clone(),
             role: Role::Client,
         };
-        two.world.run(SECOND);
+        two.world.run(Duration::from_millis(100));
         let Some(Message::Hello(hello)) = take(&mut two.world, b) else {
             panic!("no HELLO")
         };
         let nonce: [u8; 32] = hello.proof_nonce.try_into().unwrap();
         let proofs = Proofs::new(&secrets, [9; 32], nonce).unwrap();
-        let boot_id = [7; 16];
         let mut puppet = Self {
             two,
-            conn,
+            conn: link.client.1,
             proofs,
+            secrets,
             last_id: 0,
             closed: false,
         };
         puppet.say(Message::Hello(pb::Hello {
             proto: 1,
             node_uid: puppet.two.world.nodes[b].facts.uid.as_str().to_owned(),
-            boot_id: boot_id.to_vec(),
+            boot_id: BOOT.to_vec(),
             instance: 1,
             proof_nonce: vec![9; 32],
             ..pb::Hello::default()
         }));
-        let own = PublicKey([3; 32]);
-        puppet.say(Message::SlotOffer(pb::SlotOffer {
+        puppet
+    }
+
+    /// Offers the first epoch under a WireGuard key, and gives back the answer.
+    pub(super) fn offer(&mut self, key: PublicKey) -> Option<Message> {
+        self.say(Message::SlotOffer(Self::offered(key)));
+        self.hear()
+    }
+
+    pub(super) fn offered(key: PublicKey) -> pb::SlotOffer {
+        pb::SlotOffer {
             epoch: 1,
-            wg_public_key: own.as_bytes().to_vec(),
+            wg_public_key: key.as_bytes().to_vec(),
             port: 51831,
             tag_carriers: 1,
-        }));
-        let Some(Message::SlotAccept(accept)) = puppet.hear() else {
-            panic!("no SLOT_ACCEPT")
+        }
+    }
+
+    /// Hands a message to a at once: nothing else happens before it.
+    pub(super) fn hand(&mut self, message: &Message) {
+        let link = self.two.world.links_between(self.two.a, self.two.b).pop();
+        let (kind, payload) = message.encode();
+        let conn = link.unwrap().server.1;
+        let input = crate::Input::Frame {
+            conn,
+            kind,
+            payload,
         };
-        let context = SlotContext {
-            epoch: 1,
-            client_node: puppet.two.world.nodes[b].facts.spiffe_id.clone(),
-            server_node: puppet.two.world.nodes[a].facts.spiffe_id.clone(),
-            client_boot_id: boot_id,
-            server_boot_id: puppet.two.world.nodes[a].boot_id,
-            client_wg: own,
-            server_wg: PublicKey(accept.wg_public_key.try_into().unwrap()),
-            client_port: 51831,
-            server_port: u16::try_from(accept.port).unwrap(),
-        };
-        let expected = confirm(&secrets, &context, Role::Server).unwrap();
-        assert_eq!(accept.confirm, expected);
-        let confirm = confirm(&secrets, &context, Role::Client).unwrap().to_vec();
-        puppet.say(Message::SlotReady(pb::SlotReady { epoch: 1, confirm }));
-        assert!(puppet.hear().is_none());
-        puppet
+        self.two.world.input(self.two.a, input);
+    }
+
+    /// What a has counted.
+    pub(super) fn counters(&self) -> crate::Counters {
+        self.two.agent(self.two.a).counters()
     }
 
     pub(super) fn say(&mut self, message: Message) {
@@ -119,6 +161,11 @@ impl Puppet {
     /// The next message of a, if there is one.
     pub(super) fn hear(&mut self) -> Option<Message> {
         self.two.world.run(Duration::from_millis(100));
+        self.heard()
+    }
+
+    /// The next message of a that is here already.
+    pub(super) fn heard(&mut self) -> Option<Message> {
         take(&mut self.two.world, self.two.b)
     }
 
@@ -183,7 +230,8 @@ fn take(world: &mut World, node: NodeIx) -> Option<Message> {
     while !world.captured.is_empty() {
         let (to, _, kind, payload) = world.captured.remove(0);
         let message = Message::decode(kind, &payload).unwrap();
-        if to == node && !matches!(message, Message::Ping(_)) {
+        let own = matches!(&message, Message::Proof(proof) if proof.id == 0);
+        if to == node && !own && !matches!(message, Message::Ping(_)) {
             return Some(message);
         }
     }
