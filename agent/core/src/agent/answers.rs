@@ -183,6 +183,14 @@ impl Agent {
         proof: &pb::Proof,
         ctx: &mut Ctx<'_>,
     ) {
+        // A question that waits is judged by the newest proof.
+        let waiting = self.peers.get_mut(node).into_iter();
+        for request in waiting.flat_map(|peer| &mut peer.requests) {
+            if request.source == *pod {
+                request.proof_n = proof.proof_n;
+                request.authenticator.clone_from(&proof.authenticator);
+            }
+        }
         let placed = self
             .directory
             .entry(pod)

@@ -1,16 +1,17 @@
 //! Local pods come, get their certificates, and go.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use signet_crypto::{spiffe_id::SpiffeId, svid::X509Svid};
 use signet_policy::Isolation;
 
 use crate::{
     agent::Agent,
+    authn::pair::Pair,
     effects::{Bucket, Ctx},
     endpoint::{Endpoint, Interface, Known, MAX_ADDRESSES, svid::Certificate},
     event::{Event, PairEnd},
-    ids::PodUid,
+    ids::{NodeUid, PodUid},
     io::Output,
     rows::MapOp,
     wire::{Message, pb},
@@ -218,26 +219,11 @@ impl Agent {
             ctx.event(Event::SvidFailed { pod: None, error });
             return;
         }
-        self.certificate.issued(svid.clone(), ctx);
+        self.certificate.issued(svid, ctx);
         self.try_start(ctx);
         let nodes: Vec<_> = self.peers.keys().cloned().collect();
         for node in nodes {
-            if let Some(channel) = self
-                .peers
-                .get_mut(&node)
-                .and_then(|peer| peer.channel.as_mut())
-                && let Ok(made) = channel.proofs.prove(&svid)
-            {
-                ctx.counters.proofs_made += 1;
-                let proof = pb::Proof {
-                    id: 0,
-                    refusal: pb::Refusal::None.into(),
-                    pod: String::new(),
-                    proof_n: made.n,
-                    authenticator: made.authenticator,
-                };
-                ctx.send(channel.conn, &Message::Proof(proof));
-            }
+            self.prove_node(&node, ctx);
             self.renew_pairs(|_, pair| pair.node == node, ctx);
         }
     }
@@ -255,11 +241,18 @@ impl Agent {
         let Some(held) = endpoint.certificate.held(ctx.boot()).cloned() else {
             return;
         };
-        for peer in self.peers.values_mut() {
+        // Where a proof is under way, it is of the certificate of before.
+        let under_way = |pair: &Pair| pair.ask.is_some() || pair.grant.is_some();
+        let pairs = self.pairs.iter();
+        let shown: BTreeSet<NodeUid> = pairs
+            .filter(|(key, pair)| key.local == *pod && under_way(pair))
+            .map(|(_, pair)| pair.node.clone())
+            .collect();
+        for (node, peer) in &mut self.peers {
             let Some(channel) = peer.channel.as_mut() else {
                 continue;
             };
-            if !channel.proofs.is_confirmed(pod) {
+            if !(channel.proofs.is_confirmed(pod) || shown.contains(node)) {
                 continue;
             }
             let Ok(made) = channel.proofs.prove(&held.svid) else {
@@ -270,6 +263,40 @@ impl Agent {
                 id: 0,
                 refusal: pb::Refusal::None.into(),
                 pod: pod.as_str().to_owned(),
+    /// A channel whose handshake may have shown the node's certificate of before.
+    pub(super) fn prove_renewed(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let held = self.certificate.held(ctx.boot());
+        // TLS and HELLO take so long at most.
+        let under_way = self.config.timers.handshake * 2;
+        if held.is_some_and(|held| held.since + under_way > ctx.boot()) {
+            self.prove_node(node, ctx);
+        }
+    }
+
+    /// Shows a peer the node's certificate.
+    fn prove_node(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let Some(held) = self.certificate.held(ctx.boot()) else {
+            return;
+        };
+        let channel = self
+            .peers
+            .get_mut(node)
+            .and_then(|peer| peer.channel.as_mut());
+        if let Some(channel) = channel
+            && let Ok(made) = channel.proofs.prove(&held.svid)
+        {
+            ctx.counters.proofs_made += 1;
+            let proof = pb::Proof {
+                id: 0,
+                refusal: pb::Refusal::None.into(),
+                pod: String::new(),
+                proof_n: made.n,
+                authenticator: made.authenticator,
+            };
+            ctx.send(channel.conn, &Message::Proof(proof));
+        }
+    }
+
                 proof_n: made.n,
                 authenticator: made.authenticator,
             };

@@ -144,6 +144,7 @@ impl Agent {
         });
         // The handshake proved the node's certificate.
         self.on_node_proven(node, expires, ctx);
+        self.prove_renewed(node, ctx);
         self.begin_slot(node, ctx);
     }
 

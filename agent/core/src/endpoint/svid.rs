@@ -14,6 +14,8 @@ use crate::effects::Ctx;
 pub(crate) struct Held {
     pub(crate) svid: Arc<X509Svid>,
     pub(crate) expires: Duration,
+    /// When it came.
+    pub(crate) since: Duration,
 }
 
 /// What happens next.
@@ -76,7 +78,11 @@ impl Certificate {
             / 1000;
         let renew = expires.saturating_sub(Duration::from_millis(left));
         self.next = Next::At(renew.max(ctx.boot() + Duration::from_secs(1)));
-        self.held = Some(Held { svid, expires });
+        self.held = Some(Held {
+            svid,
+            expires,
+            since: ctx.boot(),
+        });
         self.failures = 0;
     }
 

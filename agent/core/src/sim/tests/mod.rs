@@ -6,6 +6,7 @@ mod hostile;
 mod puppet;
 mod random;
 mod refusals;
+mod renewal;
 mod restart;
 mod time;
 mod withdrawal;
