@@ -43,9 +43,7 @@ impl Agent {
         self.write_ranges(ctx);
         for pod in self.endpoints.pods() {
             let known = self.known(&pod, None);
-            if let Some(endpoint) = self.endpoints.of_pod_mut(&pod) {
-                endpoint.known = known;
-            }
+            self.set_known(&pod, known, ctx);
         }
         for node in nodes_gone {
             self.on_node_gone(&node, ctx);
@@ -96,7 +94,7 @@ impl Agent {
     pub(super) fn apply_policy(&mut self, pods: &[PodUid], ctx: &mut Ctx<'_>) {
         for pod in pods {
             let Some(target) = self.targets(pod) else {
-                self.write_endpoint(pod, ctx);
+                self.shut(pod, ctx);
                 continue;
             };
             let Some(view) = self.cluster.as_ref() else {
@@ -122,6 +120,19 @@ impl Agent {
                 ctx.bpf(MapOp::SetEndpoint(endpoint.row(ctx.boot())));
             }
         }
+    }
+
+    /// Nothing is known of the pod: nothing passes, whatever rules said of it.
+    fn shut(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
+        let Some(endpoint) = self.endpoints.of_pod_mut(pod) else {
+            return;
+        };
+        let index = endpoint.index;
+        ctx.bpf(MapOp::SetEndpoint(endpoint.row(ctx.boot())));
+        self.policy.remove_endpoint(index, ctx);
+        // Last, so that no flow is judged again by an entry that is about to go.
+        endpoint.policy_generation = endpoint.policy_generation.wrapping_add(1);
+        ctx.bpf(MapOp::SetEndpoint(endpoint.row(ctx.boot())));
     }
 
     /// The policy of one remote pod for one endpoint, before its rows are written.

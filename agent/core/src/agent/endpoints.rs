@@ -133,18 +133,46 @@ impl Agent {
         })
     }
 
-    pub(super) fn on_endpoint_removed(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
+    /// What the cluster says of a local pod may have changed. A pod that is another identity now, or
+    /// none, keeps nothing of what it had: no pair, no certificate.
+    pub(super) fn set_known(&mut self, pod: &PodUid, known: Option<Known>, ctx: &mut Ctx<'_>) {
+        let id = |known: &Option<Known>| known.as_ref().map(|known| known.id.clone());
+        let Some(endpoint) = self.endpoints.of_pod(pod) else {
+            return;
+        };
+        let before = id(&endpoint.known);
+        if before.is_some() && before != id(&known) {
+            self.withdraw_local(pod, ctx);
+            if let Some(endpoint) = self.endpoints.of_pod_mut(pod) {
+                endpoint.certificate = Certificate::new();
+                endpoint.adopted_until = None;
+            }
+        }
+        if let Some(endpoint) = self.endpoints.of_pod_mut(pod) {
+            endpoint.known = known;
+        }
+    }
+
+    /// Everything between a local pod and others ends.
+    fn withdraw_local(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
         for key in self.pairs.of_local(pod) {
             self.close_pair(&key, PairEnd::EndpointRemoved, true, ctx);
         }
-        let Some(endpoint) = self.endpoints.remove(pod) else {
+        let Some(endpoint) = self.endpoints.of_pod(pod) else {
             return;
         };
         let index = endpoint.index;
+        self.adoption.withdraw_endpoint(index, ctx);
         self.drop_wants_where(|key| key.endpoint == index, ctx);
         self.hold
             .discard_where(|key| key.endpoint == index, DropReason::EndpointGone, ctx);
-        self.adoption.withdraw_endpoint(index, ctx);
+    }
+
+    pub(super) fn on_endpoint_removed(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
+        self.withdraw_local(pod, ctx);
+        let Some(endpoint) = self.endpoints.remove(pod) else {
+            return;
+        };
         let Endpoint {
             index,
             ifindex,
@@ -228,6 +256,40 @@ impl Agent {
         }
     }
 
+    /// A channel whose handshake may have shown the node's certificate of before.
+    pub(super) fn prove_renewed(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let held = self.certificate.held(ctx.boot());
+        // TLS and HELLO take so long at most.
+        let under_way = self.config.timers.handshake * 2;
+        if held.is_some_and(|held| held.since + under_way > ctx.boot()) {
+            self.prove_node(node, ctx);
+        }
+    }
+
+    /// Shows a peer the node's certificate.
+    fn prove_node(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
+        let Some(held) = self.certificate.held(ctx.boot()) else {
+            return;
+        };
+        let channel = self
+            .peers
+            .get_mut(node)
+            .and_then(|peer| peer.channel.as_mut());
+        if let Some(channel) = channel
+            && let Ok(made) = channel.proofs.prove(&held.svid)
+        {
+            ctx.counters.proofs_made += 1;
+            let proof = pb::Proof {
+                id: 0,
+                refusal: pb::Refusal::None.into(),
+                pod: String::new(),
+                proof_n: made.n,
+                authenticator: made.authenticator,
+            };
+            ctx.send(channel.conn, &Message::Proof(proof));
+        }
+    }
+
     pub(super) fn on_node_svid_failed(&mut self, error: String, ctx: &mut Ctx<'_>) {
         self.certificate.failed(self.config.timers.retry, ctx);
         ctx.event(Event::SvidFailed { pod: None, error });
@@ -263,40 +325,6 @@ impl Agent {
                 id: 0,
                 refusal: pb::Refusal::None.into(),
                 pod: pod.as_str().to_owned(),
-    /// A channel whose handshake may have shown the node's certificate of before.
-    pub(super) fn prove_renewed(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let held = self.certificate.held(ctx.boot());
-        // TLS and HELLO take so long at most.
-        let under_way = self.config.timers.handshake * 2;
-        if held.is_some_and(|held| held.since + under_way > ctx.boot()) {
-            self.prove_node(node, ctx);
-        }
-    }
-
-    /// Shows a peer the node's certificate.
-    fn prove_node(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let Some(held) = self.certificate.held(ctx.boot()) else {
-            return;
-        };
-        let channel = self
-            .peers
-            .get_mut(node)
-            .and_then(|peer| peer.channel.as_mut());
-        if let Some(channel) = channel
-            && let Ok(made) = channel.proofs.prove(&held.svid)
-        {
-            ctx.counters.proofs_made += 1;
-            let proof = pb::Proof {
-                id: 0,
-                refusal: pb::Refusal::None.into(),
-                pod: String::new(),
-                proof_n: made.n,
-                authenticator: made.authenticator,
-            };
-            ctx.send(channel.conn, &Message::Proof(proof));
-        }
-    }
-
                 proof_n: made.n,
                 authenticator: made.authenticator,
             };

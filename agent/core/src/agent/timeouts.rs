@@ -135,8 +135,8 @@ impl Agent {
             ctx.push(Output::RenewNodeSvid);
         }
         for endpoint in self.endpoints.iter_mut() {
-            if endpoint.certificate.due(ctx.boot())
-                && let Some(known) = &endpoint.known
+            if let Some(known) = &endpoint.known
+                && endpoint.certificate.due(ctx.boot())
             {
                 let (pod, id) = (endpoint.pod.clone(), known.id.clone());
                 ctx.push(Output::RequestSvid { pod, id });

@@ -74,9 +74,10 @@ impl Endpoint {
             // Nothing is known of it: nothing passes.
             ingress_isolated: self.known.is_none() || self.isolation.ingress,
             egress_isolated: self.known.is_none() || self.isolation.egress,
-            authenticated_until: match self.certificate.held(now) {
-                Some(held) => Some(held.expires),
-                None => self.adopted_until.filter(|until| *until > now),
+            authenticated_until: match (&self.known, self.certificate.held(now)) {
+                (None, _) => None,
+                (Some(_), Some(held)) => Some(held.expires),
+                (Some(_), None) => self.adopted_until.filter(|until| *until > now),
             },
             mac: self.mac,
             addresses: self.addresses.clone(),

@@ -210,3 +210,58 @@ fn stale_makes_the_sender_ask_again() {
             > lookups
     );
 }
+
+#[test]
+fn a_pod_that_the_cluster_no_longer_knows_lets_nothing_pass() {
+    let mut two = Two::new(49);
+    let z = two.world.add_pod(two.b, "shop", "frontend");
+    two.world
+        .set_policies(policies(&[allow("backend", &["frontend"])]));
+    assert!(two.forth());
+    let (index, _) = two.world.endpoint_index(&two.y.uid).unwrap();
+    let entries = |two: &Two| {
+        let keys = two.world.nodes[two.b].maps.policy.keys();
+        keys.filter(|key| key.endpoint == index).count()
+    };
+    assert!(entries(&two) > 0);
+    let before = two.world.nodes[two.b].maps.endpoints[&index].clone();
+    // Its interface is still there.
+    let y = two.world.pods.remove(&two.y.uid).unwrap();
+    two.world.tell_cluster(two.b);
+    let row = &two.world.nodes[two.b].maps.endpoints[&index];
+    assert!(row.ingress_isolated && row.egress_isolated);
+    assert_eq!(row.authenticated_until, None, "nobody vouches for it");
+    assert!(row.policy_generation > before.policy_generation);
+    assert_eq!(entries(&two), 0, "no rule is about it, {}'s neither", z.uid);
+    assert!(two.world.nodes[two.b].maps.recv.is_empty());
+    two.world.pods.insert(y.uid.clone(), y);
+    two.world.tell_cluster(two.b);
+    two.world.run(SECOND * 10);
+    assert!(two.forth(), "and it comes back");
+}
+
+#[test]
+fn a_pod_that_became_another_identity_starts_over() {
+    let mut two = Two::open(50);
+    let (index, _) = two.world.endpoint_index(&two.y.uid).unwrap();
+    // Nobody can tell the other node, nor be told by it.
+    two.world.cut(two.a, two.b, true);
+    two.world.break_links(|_| true);
+    two.world.run(SECOND);
+    let y = two.world.pods.get_mut(&two.y.uid).unwrap();
+    let domain = y.entry.spiffe_id.trust_domain().clone();
+    let id = signet_crypto::spiffe_id::SpiffeId::workload(&domain, "shop", "vault").unwrap();
+    y.entry.pod.service_account = "vault".to_owned();
+    y.entry.pod.spiffe_id = id.to_string();
+    y.entry.service_account_uid = "sa-vault".to_owned();
+    y.entry.spiffe_id = id;
+    two.world.tell_cluster(two.b);
+    let maps = &two.world.nodes[two.b].maps;
+    assert!(maps.recv.is_empty(), "what was granted was not for it");
+    assert!(!maps.send.values().any(|row| row.slot().is_some()));
+    assert_eq!(maps.endpoints[&index].authenticated_until, None);
+    two.world.push_changed(&two.y.uid);
+    two.world.cut(two.a, two.b, false);
+    two.world.run(SECOND * 20);
+    assert!(two.forth() && two.back(), "under its new name");
+}
