@@ -41,6 +41,12 @@ impl Adoption {
         self.endpoints.remove(&index)
     }
 
+    /// Addresses of the pods that receive rows are for.
+    pub(crate) fn speakers(&self) -> BTreeSet<IpAddr> {
+        let rows = self.recv.values();
+        rows.flat_map(|row| row.addresses.iter().copied()).collect()
+    }
+
     /// A send row got a new owner.
     pub(crate) fn replaced(&mut self, key: &SendKey) {
         self.send.remove(key);

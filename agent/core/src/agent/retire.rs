@@ -126,6 +126,18 @@ impl Agent {
         {
             self.vacate(node, epoch.slot(), ctx);
         }
+        let Some(epoch) = channel.epoch() else { return };
+        // Pairs that had not moved over stay where they are until there is a channel again.
+        let older = self
+            .peers
+            .get_mut(node)
+            .and_then(|peer| peer.slots[epoch.slot().other().index()].as_mut());
+        if let Some(older) = older.filter(|older| !older.adopted) {
+            let mut pairs = self.pairs.iter();
+            if pairs.any(|(_, pair)| pair.node == *node && pair.uses(older.epoch)) {
+                older.retire = None;
+            }
+        }
     }
 
     /// Keys that no pair uses any more retire after a grace for packets under way.

@@ -36,19 +36,12 @@ impl Agent {
         for (label, row) in &recv {
             self.labels.reserve(*label);
             self.handles.reserve_class(row.class);
-            self.handles.reserve_remote(row.remote);
+            self.endpoints.reserve_identity(row.identity);
             self.last_peer = self.last_peer.max(row.peer.0);
         }
         for (_, row) in &send {
-            if let SendRow::Paired {
-                class,
-                remote,
-                peer,
-                ..
-            } = row
-            {
+            if let SendRow::Paired { class, peer, .. } = row {
                 self.handles.reserve_class(*class);
-                self.handles.reserve_remote(*remote);
                 self.last_peer = self.last_peer.max(peer.0);
             }
         }
@@ -251,6 +244,10 @@ impl Agent {
                 self.want(key, ctx);
             }
         }
+        // Whose pods may send here without being sent to: are they still there?
+        for address in self.adoption.speakers() {
+            self.directory.resolve(LookupKey::Address(address), ctx);
+        }
     }
 
     fn node_at(&self, underlay: SocketAddr) -> Option<NodeUid> {
@@ -304,6 +301,7 @@ impl Agent {
             .filter(|(_, want)| want.is_resolving())
             .map(|(key, _)| LookupKey::Address(key.destination))
             .collect();
+        wanted.extend(self.adoption.speakers().into_iter().map(LookupKey::Address));
         let requests = self.peers.values().flat_map(|peer| &peer.requests);
         wanted.extend(requests.map(|request| LookupKey::Pod(request.source.clone())));
         wanted

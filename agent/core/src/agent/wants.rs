@@ -167,6 +167,9 @@ impl Agent {
     /// The directory answered; `found` is whether there is such a pod.
     pub(super) fn on_answered(&mut self, key: &LookupKey, found: bool, ctx: &mut Ctx<'_>) {
         if let LookupKey::Address(address) = key {
+            if !found {
+                self.adoption.withdraw_addresses(&[*address], ctx);
+            }
             let waiting: Vec<SendKey> = self
                 .wants
                 .iter()
@@ -178,7 +181,6 @@ impl Agent {
                     self.advance_want(key, ctx);
                 } else {
                     let detail = "the directory knows no pod with this address";
-                    self.adoption.withdraw_addresses(&[key.destination], ctx);
                     self.refuse(key, DropReason::UnknownDestination, detail, ctx);
                 }
             }

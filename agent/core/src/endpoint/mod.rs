@@ -166,7 +166,12 @@ impl Endpoints {
         self.reserved.insert(row.index);
         self.last_index = self.last_index.max(row.index.0);
         self.reserve_generation(row.generation);
-        self.last_identity = self.last_identity.max(row.identity.0);
+        self.reserve_identity(row.identity);
+    }
+
+    /// Keeps the number of an identity and all below from being given away.
+    pub(crate) fn reserve_identity(&mut self, identity: IdentityId) {
+        self.last_identity = self.last_identity.max(identity.0);
     }
 
     /// Keeps a generation and all below from being given away.
@@ -203,7 +208,8 @@ impl Endpoints {
 
     /// Takes over the number that a previous instance gave an identity.
     pub(crate) fn adopt_identity(&mut self, id: &SpiffeId, number: IdentityId) {
-        if number.0 != 0 {
+        // Two identities under one number would have each other's labels.
+        if number.0 != 0 && !self.identities.values().any(|taken| *taken == number) {
             self.identities.entry(id.clone()).or_insert(number);
         }
     }

@@ -139,3 +139,35 @@ fn a_lost_control_connection_alone_changes_nothing() {
     let z = two.world.add_pod(two.b, "shop", "other");
     assert!(two.world.passes(&two.x.uid, z.address));
 }
+
+#[test]
+fn keys_of_an_unfinished_channel_do_not_end_those_in_use() {
+    let mut two = Two::open(27);
+    let ready = |two: &Two, node| two.agent(node).counters().slots_ready;
+    let before = (ready(&two, two.a), ready(&two, two.b));
+    two.world.break_links(|_| true);
+    two.step_until(|two| (ready(two, two.a), ready(two, two.b)) != before);
+    // The client believes in the new keys, the server dies before it hears of them.
+    let server = if ready(&two, two.a) == before.0 {
+        two.a
+    } else {
+        two.b
+    };
+    two.world.kill(server);
+    for _ in 0..300 {
+        two.world.run(SECOND);
+        assert!(two.flows(), "at {:?}", two.world.boot);
+    }
+}
+
+#[test]
+fn a_label_without_a_way_back_is_withdrawn_if_its_pod_is_gone() {
+    let mut two = Two::open(28);
+    two.world.kill(two.a);
+    two.world.nodes[two.a].maps.send.clear();
+    let y = two.y.uid.clone();
+    two.world.remove_pod(&y);
+    two.world.start(two.a);
+    two.world.run(SECOND);
+    assert!(two.world.nodes[two.a].maps.recv.is_empty());
+}
