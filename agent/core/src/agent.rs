@@ -268,7 +268,10 @@ impl Agent {
                     endpoint.certificate.hurry(ctx.boot());
                 }
             }
-            DirectoryInput::Down => self.directory.stream_down(),
+            DirectoryInput::Down => {
+                self.directory.stream_down();
+                self.suspend_leases(ctx);
+            }
         }
     }
 

@@ -119,6 +119,18 @@ impl Agent {
         self.write_peer(node, ctx);
     }
 
+    /// The own stream is down: nobody would say that a peer's is up again. It tells anew once it is
+    /// back.
+    pub(super) fn suspend_leases(&mut self, ctx: &mut Ctx<'_>) {
+        let nodes: Vec<NodeUid> = self.peers.keys().cloned().collect();
+        for node in nodes {
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.lease_until = None;
+            }
+            self.write_peer(&node, ctx);
+        }
+    }
+
     /// The own data path saw a packet for a pod that its label was not given for.
     pub(super) fn on_stale_seen(&mut self, peer: PeerId, destination: IpAddr, ctx: &mut Ctx<'_>) {
         let channel = self.peers.values().find(|other| other.id == peer);

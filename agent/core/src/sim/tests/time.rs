@@ -77,3 +77,26 @@ fn a_lease_ends_when_the_service_says_that_the_peer_is_cut_off() {
     two.world.input(two.a, down(true));
     assert!(two.flows());
 }
+
+#[test]
+fn a_lease_does_not_run_while_the_own_stream_is_down() {
+    let mut two = Two::open(35);
+    let node = two.world.nodes[two.b].facts.uid.clone();
+    let down = || {
+        crate::Input::Directory(crate::io::DirectoryInput::PeerStream {
+            node: node.clone(),
+            up: false,
+        })
+    };
+    // As when the service stops: one stream after the other.
+    two.world.input(two.a, down());
+    two.world.set_service(false);
+    two.world.run(SECOND * 600);
+    assert!(two.flows(), "what is proven runs to its end");
+    two.world.set_service(true);
+    two.world.input(two.a, down());
+    two.world.run(SECOND * 299);
+    assert!(two.flows());
+    two.world.run(SECOND * 2);
+    assert!(!two.flows());
+}
