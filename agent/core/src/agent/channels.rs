@@ -153,13 +153,15 @@ impl Agent {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        let greeted = peer.greetings.remove(&conn).is_some();
+        peer.greetings.remove(&conn);
         let current = peer
             .channel
             .as_ref()
             .is_some_and(|channel| channel.conn == conn);
+        let mut ready = false;
         if current {
             let channel = peer.channel.take();
+            ready = channel.as_ref().is_some_and(|c| c.epoch().is_some());
             peer.requests.clear();
             ctx.counters.channels_closed += 1;
             ctx.event(Event::ChannelClosed {
@@ -175,9 +177,6 @@ impl Agent {
             }
             self.abandon_slot(&node, channel, ctx);
         }
-        if !(current || greeted) {
-            return;
-        }
         if let Some(peer) = self.peers.get_mut(&node)
             && peer.channel.is_none()
             && peer.greetings.is_empty()
@@ -185,8 +184,11 @@ impl Agent {
             let failures = match peer.dial {
                 Dial::Dialling { .. } => return,
                 Dial::Waiting { failures, .. } => failures + 1,
-                Dial::Idle => 1,
+                Dial::Idle => peer.flaps + 1,
             };
+            if !ready {
+                peer.flaps = peer.flaps.saturating_add(1).min(16);
+            }
             peer.problem = Some(reason);
             peer.dial = Dial::Waiting {
                 at: ctx.boot() + ctx.backoff(retry, failures),

@@ -208,3 +208,41 @@ fn a_node_that_is_down_is_waited_for_then_refused() {
             .contains_key("PEER_UNREACHABLE")
     );
 }
+
+#[test]
+fn a_peer_that_greets_wrongly_is_dialled_again() {
+    let mut two = Two::new(19);
+    two.world.send(&two.x.uid, two.y.address);
+    two.step_until(|two| !two.world.links_between(two.a, two.b).is_empty());
+    let conn = two.world.links_between(two.a, two.b)[0].client.1;
+    let hello = crate::wire::pb::Hello {
+        proto: 99,
+        ..crate::wire::pb::Hello::default()
+    };
+    let (kind, payload) = crate::wire::Message::Hello(hello).encode();
+    let frame = crate::Input::Frame {
+        conn,
+        kind,
+        payload,
+    };
+    two.world.input(two.a, frame);
+    two.world.run(SECOND);
+    assert!(two.forth());
+}
+
+#[test]
+fn a_peer_that_cannot_make_keys_is_dialled_less_and_less() {
+    let mut two = Two::new(20);
+    let gone = crate::Input::Tunnel(crate::io::TunnelEvent::Gone);
+    two.world.input(two.b, gone);
+    for _ in 0..60 {
+        two.world.send(&two.x.uid, two.y.address);
+        two.world.run(SECOND);
+    }
+    let dials = two.agent(two.a).counters().dials;
+    assert!((4..20).contains(&dials), "{dials} in a minute");
+    let welcome = two.world.nodes[two.b].engine.welcome();
+    two.world.input(two.b, crate::Input::Tunnel(welcome));
+    two.world.run(SECOND * 20);
+    assert!(two.forth());
+}
