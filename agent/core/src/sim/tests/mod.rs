@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use signet_policy::PolicySet;
 
 use super::{NodeIx, Pod, World};
-
 use crate::Agent;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Two nodes, one pod each.
@@ -62,7 +62,6 @@ impl Two {
         self.world.arrived(forth) && self.world.arrived(back)
     }
 
-    /// Nothing of either pod is left in a map of the other's node.
     fn agent(&self, node: NodeIx) -> &Agent {
         self.world.nodes[node].agent.as_ref().unwrap()
     }
@@ -78,6 +77,7 @@ impl Two {
         panic!("it never came to that");
     }
 
+    /// Nothing of either pod is left in a map of the other's node.
     fn clean(&self) -> bool {
         let maps = |node: NodeIx| &self.world.nodes[node].maps;
         let send = |node| maps(node).send.values().any(|row| row.slot().is_some());
