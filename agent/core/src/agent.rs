@@ -293,5 +293,8 @@ impl Agent {
             MapOp::RemovePodRange(_) => "remove pod range",
         };
         ctx.event(Event::MapFailed { op: name, error });
+        if let MapOp::SetPolicy(key, _) = op {
+            self.on_policy_failed(key, ctx);
+        }
     }
 }

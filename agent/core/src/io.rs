@@ -432,6 +432,8 @@ pub enum Reason {
     Adoption,
     /// A request of a peer waited too long.
     Request,
+    /// Policy that the kernel did not take is tried again.
+    Policy,
 }
 
 /// When to call [`crate::Agent::handle_timeout`], on the boot clock.

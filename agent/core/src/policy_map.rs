@@ -74,6 +74,13 @@ impl PolicyMap {
         self.remove_where(|e, c| e == endpoint && c == class, ctx);
     }
 
+    /// An entry that the kernel did not take.
+    pub(crate) fn lost(&mut self, key: &PolicyKey) {
+        if let Some(entries) = self.applied.get_mut(&(key.endpoint, key.class)) {
+            entries.remove(key);
+        }
+    }
+
     /// Classes with entries.
     pub(crate) fn classes(&self) -> BTreeSet<ClassId> {
         self.applied.keys().map(|(_, class)| *class).collect()

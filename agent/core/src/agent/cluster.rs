@@ -11,10 +11,11 @@ use signet_policy::{CidrPartition, PairPolicy, PeerFacts, PodFacts};
 use crate::{
     agent::Agent,
     effects::Ctx,
+    endpoint::Endpoint,
     event::PairEnd,
     facts::ClusterView,
     ids::{ClassId, PodUid},
-    rows::{MapOp, PodRange},
+    rows::{MapOp, PodRange, PolicyKey},
 };
 
 /// Addresses that belong to no pod: their classes, and the ranges that do belong to pods.
@@ -92,6 +93,7 @@ impl Agent {
 
     /// Brings policy entries and rows of these endpoints in line, without a window.
     pub(super) fn apply_policy(&mut self, pods: &[PodUid], ctx: &mut Ctx<'_>) {
+        let retry = self.config.timers.refused;
         for pod in pods {
             let Some(target) = self.targets(pod) else {
                 self.shut(pod, ctx);
@@ -109,7 +111,14 @@ impl Agent {
                 .as_ref()
                 .map(|k| view.policies.isolation(&k.facts));
             let isolation = isolation.unwrap_or_default();
-            let changed = isolation != endpoint.isolation || !plan.is_empty();
+            let changed = isolation != endpoint.isolation
+                || !plan.is_empty()
+                || endpoint.incomplete.is_some();
+            // Only what has been there without a refusal counts as written.
+            endpoint.incomplete = endpoint
+                .incomplete
+                .filter(|_| !plan.is_empty())
+                .map(|_| ctx.boot() + retry);
             endpoint.isolation = isolation;
             plan.write(ctx);
             ctx.bpf(MapOp::SetEndpoint(endpoint.row(ctx.boot())));
@@ -128,11 +137,41 @@ impl Agent {
             return;
         };
         let index = endpoint.index;
+        endpoint.incomplete = None;
         ctx.bpf(MapOp::SetEndpoint(endpoint.row(ctx.boot())));
         self.policy.remove_endpoint(index, ctx);
         // Last, so that no flow is judged again by an entry that is about to go.
         endpoint.policy_generation = endpoint.policy_generation.wrapping_add(1);
         ctx.bpf(MapOp::SetEndpoint(endpoint.row(ctx.boot())));
+    }
+
+    /// An entry could not be written, most likely because the map is full. Half of a policy may allow
+    /// what the whole denies: the endpoint's rules about that peer go, and what no rule allows is
+    /// denied, until everything could be written.
+    pub(super) fn on_policy_failed(&mut self, key: &PolicyKey, ctx: &mut Ctx<'_>) {
+        self.policy.lost(key);
+        let retry = ctx.boot() + self.config.timers.refused;
+        let of = |endpoint: &&mut Endpoint| endpoint.index == key.endpoint;
+        let Some(endpoint) = self.endpoints.iter_mut().find(of) else {
+            return;
+        };
+        endpoint.incomplete = Some(retry);
+        ctx.bpf(MapOp::SetEndpoint(endpoint.row(ctx.boot())));
+        self.policy.remove(key.endpoint, key.class, ctx);
+        endpoint.policy_generation = endpoint.policy_generation.wrapping_add(1);
+        ctx.bpf(MapOp::SetEndpoint(endpoint.row(ctx.boot())));
+    }
+
+    /// Policies that could not be written are tried again.
+    pub(super) fn repeat_policies(&mut self, ctx: &mut Ctx<'_>) {
+        let due = |endpoint: &&Endpoint| endpoint.incomplete.is_some_and(|at| at <= ctx.boot());
+        let pods: Vec<PodUid> = self
+            .endpoints
+            .iter()
+            .filter(due)
+            .map(|endpoint| endpoint.pod.clone())
+            .collect();
+        self.apply_policy(&pods, ctx);
     }
 
     /// The policy of one remote pod for one endpoint, before its rows are written.

@@ -93,6 +93,7 @@ impl Agent {
             known: None,
             isolation: Isolation::default(),
             policy_generation: adopted.as_ref().map_or(1, |row| row.policy_generation + 1),
+            incomplete: None,
             certificate: Certificate::new(),
             adopted_until: adopted.as_ref().and_then(|row| row.authenticated_until),
             new_pairs: Bucket::new(limits.pair_burst, limits.pair_rate, ctx.boot()),

@@ -59,6 +59,7 @@ impl Agent {
         earliest.add(self.certificate.timeout(), Reason::Svid);
         for endpoint in self.endpoints.iter() {
             earliest.add(endpoint.certificate.timeout(), Reason::Svid);
+            earliest.add(endpoint.incomplete, Reason::Policy);
         }
         earliest.add(self.directory.timeout(), Reason::Directory);
         earliest.add(self.adoption.until, Reason::Adoption);
@@ -76,6 +77,7 @@ impl Agent {
         self.expire_wants(ctx);
         self.expire_requests(ctx);
         self.renew_svids(ctx);
+        self.repeat_policies(ctx);
         let wanted = self.wanted_lookups();
         self.directory.handle_timeout(&wanted, ctx);
         let nodes: Vec<NodeUid> = self.peers.keys().cloned().collect();

@@ -36,6 +36,8 @@ pub(crate) struct Endpoint {
     pub(crate) known: Option<Known>,
     pub(crate) isolation: Isolation,
     pub(crate) policy_generation: u32,
+    /// Not all of its policy could be written, and this is when that is tried again.
+    pub(crate) incomplete: Option<Duration>,
     pub(crate) certificate: Certificate,
     /// What a previous instance had proven, until the own certificate is there.
     pub(crate) adopted_until: Option<Duration>,
@@ -61,6 +63,8 @@ pub(crate) struct Interface {
 
 impl Endpoint {
     pub(crate) fn row(&self, now: Duration) -> EndpointRow {
+        // Nothing is known of it, or not all of it holds: what no rule allows does not pass.
+        let shut = self.known.is_none() || self.incomplete.is_some();
         EndpointRow {
             index: self.index,
             generation: self.generation,
@@ -71,9 +75,8 @@ impl Endpoint {
                 .as_ref()
                 .map_or(IdentityId(0), |known| known.identity),
             policy_generation: self.policy_generation,
-            // Nothing is known of it: nothing passes.
-            ingress_isolated: self.known.is_none() || self.isolation.ingress,
-            egress_isolated: self.known.is_none() || self.isolation.egress,
+            ingress_isolated: shut || self.isolation.ingress,
+            egress_isolated: shut || self.isolation.egress,
             authenticated_until: match (&self.known, self.certificate.held(now)) {
                 (None, _) => None,
                 (Some(_), Some(held)) => Some(held.expires),

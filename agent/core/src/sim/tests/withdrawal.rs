@@ -265,3 +265,58 @@ fn a_pod_that_became_another_identity_starts_over() {
     two.world.run(SECOND * 20);
     assert!(two.forth() && two.back(), "under its new name");
 }
+
+#[test]
+fn half_a_policy_is_none() {
+    let mut two = Two::new(51);
+    two.world
+        .set_policies(policies(&[allow("backend", &["frontend"])]));
+    assert!(two.forth());
+    let (index, _) = two.world.endpoint_index(&two.y.uid).unwrap();
+    let row = two.world.nodes[two.b].maps.endpoints[&index].clone();
+    assert!(!row.egress_isolated);
+    let class = two.world.nodes[two.b]
+        .maps
+        .recv
+        .values()
+        .next()
+        .unwrap()
+        .class;
+    let maps = &mut two.world.nodes[two.b].maps;
+    let of_pair = |key: &crate::rows::PolicyKey| key.endpoint == index && key.class == class;
+    let (key, value) = maps
+        .policy
+        .iter()
+        .find(|(key, _)| of_pair(key))
+        .map(|(key, value)| (*key, *value))
+        .unwrap();
+    // The kernel has refused one of its entries.
+    maps.policy.remove(&key);
+    let now = two.world.now(two.b);
+    let node = &mut two.world.nodes[two.b];
+    let agent = node.agent.as_mut().unwrap();
+    let failed = Input::MapFailed {
+        op: Box::new(crate::rows::MapOp::SetPolicy(key, value)),
+        error: "no space left".to_owned(),
+    };
+    agent.handle(
+        failed,
+        now,
+        &mut signet_crypto::random::SeededRandom::new(1),
+    );
+    while let Some(output) = agent.poll_output() {
+        match output {
+            crate::Output::Bpf(op) => node.maps.apply(op),
+            crate::Output::Event(_) => {}
+            _ => panic!("nothing but map operations"),
+        }
+    }
+    let row = &node.maps.endpoints[&index];
+    assert!(row.ingress_isolated && row.egress_isolated);
+    assert!(!node.maps.policy.keys().any(of_pair));
+    assert!(!two.flows());
+    two.world.run(SECOND * 12);
+    let row = &two.world.nodes[two.b].maps.endpoints[&index];
+    assert!(!row.egress_isolated, "there is room again");
+    assert!(two.flows());
+}
