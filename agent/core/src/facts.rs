@@ -81,7 +81,8 @@ pub struct Config {
     pub node_id: SpiffeId,
     /// The kernel's boot id, as 16 bytes.
     pub boot_id: [u8; 16],
-    /// Grows with each start of the agent on this node: wall time in milliseconds at start will do.
+    /// Grows with each start of the agent in one boot of this node, also over a wall clock that was
+    /// set back: milliseconds of the boot clock will do. Peers refuse a lower one.
     pub instance: u64,
     /// Budgets of the hold queue and of requests.
     pub limits: Limits,

@@ -16,6 +16,12 @@ pub(crate) fn boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
+/// The same in milliseconds: what starts later in one boot has more, whatever is done to the wall
+/// clock meanwhile.
+pub(crate) fn boot_ms() -> u64 {
+    u64::try_from(boot().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Wall time that follows `CLOCK_BOOTTIME` from the machine's own idea of the date, until the
 /// identity service says better.
 pub(crate) fn time_source() -> TimeSource {

@@ -96,7 +96,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
         node_uid: NodeUid::new(&node_uid),
         node_id: node_id.clone(),
         boot_id: boot_bytes,
-        instance: clock::system_ms(),
+        instance: clock::boot_ms(),
         limits: Limits::default(),
         timers: Timers::default(),
     });
