@@ -188,20 +188,22 @@ impl Executor {
                 biased;
                 () = &mut stop => break,
                 () = sleep_until(due.into()) => self.timeout().await,
+                _ = tick.tick() => {
+                    let lost = outbox.lost.events.swap(0, Ordering::Relaxed);
+                    self.metrics.events_lost.inc_by(lost);
+                    self.tick(outbox.lost.held.swap(0, Ordering::Relaxed)).await;
+                }
                 Some(message) = outbox.control.recv() => {
                     self.take(message).await;
                     for _ in 0..BATCH {
                         let Ok(message) = outbox.control.try_recv() else { break };
                         self.take(message).await;
                     }
+                    // One peer that never stops talking must not keep packets waiting.
+                    self.take_waiting(&mut outbox).await;
                 }
                 Some(held) = outbox.held.recv() => self.take_held(held).await,
                 Some(event) = outbox.events.recv() => self.take_event(event).await,
-                _ = tick.tick() => {
-                    let lost = outbox.lost.events.swap(0, Ordering::Relaxed);
-                    self.metrics.events_lost.inc_by(lost);
-                    self.tick(outbox.lost.held.swap(0, Ordering::Relaxed)).await;
-                }
             }
         }
         tracing::info!("agent stops; what is authenticated goes on without it");
@@ -209,6 +211,22 @@ impl Executor {
         // The connections' tasks write what is queued.
         self.connections.clear();
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    /// Packets and events that are here already.
+    async fn take_waiting(&mut self, outbox: &mut Outbox) {
+        for _ in 0..BATCH {
+            let Ok(held) = outbox.held.try_recv() else {
+                break;
+            };
+            self.take_held(held).await;
+        }
+        for _ in 0..BATCH {
+            let Ok(event) = outbox.events.try_recv() else {
+                break;
+            };
+            self.take_event(event).await;
+        }
     }
 
     /// When the core wants to be called.
