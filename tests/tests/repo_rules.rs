@@ -30,6 +30,7 @@ const PURE: &[&str] = &[
     "signet-crypto",
     "signet-identity-core",
     "signet-policy",
+    "signet-audit",
     "signet-agent-core",
 ];
 
