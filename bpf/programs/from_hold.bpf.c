@@ -13,8 +13,9 @@ HOOK(from_hold)
 	struct packet p = { .hook = HOOK_FROM_HOLD, .now = bpf_ktime_get_boot_ns() };
 	struct config *c = config_lookup();
 	struct hold_header header;
+	struct send_key key = {};
 	struct endpoint *ep;
-	int reason;
+	int reason, verdict;
 
 	p.ifindex = hook_ifindex(skb);
 	p.length = skb->len;
@@ -38,5 +39,10 @@ HOOK(from_hold)
 	reason = fragment_ports(&p);
 	if (reason)
 		return drop(&p, reason);
-	return send(skb, &p, c, ep, 0);
+	verdict = send(skb, &p, c, ep, 0);
+	key.endpoint = ep->index;
+	key.generation = ep->generation;
+	key.dst = p.dst;
+	hold_released(&key, ntohs(header.ticket));
+	return verdict;
 }

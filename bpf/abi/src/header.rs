@@ -44,6 +44,9 @@ fn constants(out: &mut String) {
     define("CT_UDP_NS", CT_UDP_NS, "ULL");
     define("CT_OTHER_NS", CT_OTHER_NS, "ULL");
     define("FRAGMENT_NS", FRAGMENT_NS, "ULL");
+    define("HOLD_INTERVAL_NS", HOLD_INTERVAL_NS, "ULL");
+    define("HOLD_BURST_NS", HOLD_BURST_NS, "ULL");
+    define("HOLD_ORDER_NS", HOLD_ORDER_NS, "ULL");
     define("EVENT_INTERVAL_NS", EVENT_INTERVAL_NS, "ULL");
     define("CONFIG_STRICT", config_flags::STRICT.into(), "");
     define("CONFIG_HOLD", config_flags::HOLD.into(), "");
@@ -124,6 +127,8 @@ fn structures(out: &mut String) {
     add::<FlowKey>(out);
     add::<FragKey>(out);
     add::<FragPorts>(out);
+    add::<HoldBudget>(out);
+    add::<HoldOrder>(out);
     add::<Event>(out);
     add::<EventLimitKey>(out);
     add::<EventLimit>(out);

@@ -30,8 +30,9 @@ pub use hold::{HOLD_HEADER_LEN, HoldHeader};
 pub use layout::Plain;
 pub use limits::*;
 pub use map::{
-    Config, CtEntry, CtKey, Endpoint, FlowKey, FragKey, FragPorts, Passed, Peer, RecvKey, RecvRow,
-    SendKey, SendRow, config_flags, ct_flags, endpoint_flags, pod_range_flags, send_state,
+    Config, CtEntry, CtKey, Endpoint, FlowKey, FragKey, FragPorts, HoldBudget, HoldOrder, Passed,
+    Peer, RecvKey, RecvRow, SendKey, SendRow, config_flags, ct_flags, endpoint_flags,
+    pod_range_flags, send_state,
 };
 pub use policy::{
     Action, Direction, PolicyKey, PolicyPrefix, PolicyValue, policy_action, policy_auth,

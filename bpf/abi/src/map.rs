@@ -292,6 +292,28 @@ wire! {
 }
 
 wire! {
+    /// Map `hold_budgets` (LRU), by index of the endpoint: what it may still send to the hold
+    /// device.
+    pub struct HoldBudget as "hold_budget" {
+        /// The allowance is used up to here.
+        pub used_until: u64,
+    }
+}
+
+wire! {
+    /// Map `hold_orders` (LRU), by [`SendKey`]: which of a pair's packets wait. A pair is open
+    /// once the last that was sent to the hold device has left it.
+    pub struct HoldOrder as "hold_order" {
+        /// Not used after this.
+        pub until: u64,
+        /// Packets sent to the hold device; each carries the lower half as its ticket.
+        pub sent: u32,
+        /// Ticket of the last that was released.
+        pub released: u32,
+    }
+}
+
+wire! {
     /// Map `passed` (per CPU), by [`Hook`](crate::Hook).
     pub struct Passed as "passed_count" {
         /// Packets, a super-packet counted once.

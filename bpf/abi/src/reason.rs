@@ -116,6 +116,8 @@ reasons! {
         "the node itself sent to a remote pod: only pods have labels so far";
     38 NotConfigured "NOT_CONFIGURED"
         "a program runs before the agent has configured it: start the agent";
+    39 HoldLimited "HOLD_LIMITED"
+        "the pod sends more packets to pods it has no authenticated pair with than may wait: scanning?";
 
     200 WgReplay "WG_REPLAY"
         "a WireGuard packet came twice or far too late: replayed, or reordered beyond the window";

@@ -117,11 +117,12 @@ fn hold_headers_survive_the_round_trip() {
     let header = HoldHeader {
         endpoint: 0x0102,
         generation: 0x03040506,
+        ticket: 0x0708,
         ethertype: 0x86dd,
     };
     assert_eq!(HoldHeader::parse(&header.to_bytes()), Some(header));
     let mut foreign = header.to_bytes();
-    foreign[4] = 1;
+    foreign[1] = 1;
     assert_eq!(HoldHeader::parse(&foreign), None);
     assert_eq!(HoldHeader::parse(&foreign[..13]), None);
 }

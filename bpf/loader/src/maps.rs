@@ -5,7 +5,8 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData};
 use signet_abi::{
     Addr, AddrPrefix, Config, CtEntry, CtKey, Endpoint, EventLimit, EventLimitKey, FlowKey,
-    FragKey, FragPorts, Peer, Plain, PolicyKey, PolicyValue, RecvKey, RecvRow, SendKey, SendRow,
+    FragKey, FragPorts, HoldBudget, HoldOrder, Peer, Plain, PolicyKey, PolicyValue, RecvKey,
+    RecvRow, SendKey, SendRow,
 };
 
 use crate::counters::Counters;
@@ -41,6 +42,10 @@ pub struct Maps {
     pub flows: Table<FlowKey, CtKey>,
     /// Ports of fragmented datagrams.
     pub fragments: Table<FragKey, FragPorts>,
+    /// Endpoint index -> what it may still send to the hold device.
+    pub hold_budgets: Table<u32, HoldBudget>,
+    /// (endpoint, destination) -> packets that wait.
+    pub hold_orders: Table<SendKey, HoldOrder>,
     /// When each pair last made an event.
     pub event_limits: Table<EventLimitKey, EventLimit>,
     pub(crate) counters: Counters,
@@ -63,6 +68,8 @@ impl Maps {
             conntrack: table(ebpf, "conntrack")?,
             flows: table(ebpf, "flows")?,
             fragments: table(ebpf, "fragments")?,
+            hold_budgets: table(ebpf, "hold_budgets")?,
+            hold_orders: table(ebpf, "hold_orders")?,
             event_limits: table(ebpf, "event_limits")?,
             counters: Counters::take(ebpf)?,
         })

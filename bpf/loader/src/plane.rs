@@ -193,6 +193,11 @@ impl DataPlane {
         self.attach(Hook::UnderlayGuard, ifindex, 0)
     }
 
+    /// Attaches a program where [`DataPlane::attachments`] had it before somebody detached it.
+    pub fn put_back(&mut self, attachment: Attachment) -> Result<(), LoaderError> {
+        self.links.attach(&mut self.ebpf, attachment)
+    }
+
     /// Detaches one program.
     pub fn detach(&mut self, attachment: Attachment) -> Result<(), LoaderError> {
         self.links.detach(attachment)

@@ -182,11 +182,13 @@ impl ProgTest {
         })
     }
 
-    /// Empties conntrack, flows, fragments and event limits: what earlier packets left behind.
+    /// Empties conntrack, flows, fragments, who waits and event limits: what earlier packets left behind.
     pub fn forget_flows(&mut self) -> Result<(), LoaderError> {
         self.maps.event_limits.clear()?;
         self.maps.conntrack.clear()?;
         self.maps.flows.clear()?;
+        self.maps.hold_budgets.clear()?;
+        self.maps.hold_orders.clear()?;
         self.maps.fragments.clear()
     }
 }

@@ -1,7 +1,9 @@
-//! The verdicts about a flow: what was admitted goes on; else policy is asked; else, for a TCP
-//! segment in mid-connection, policy is asked as the connection's opener would have been judged,
-//! because an entry may be lost (restart, eviction, a change of policy) while the connection
-//! lives. Other protocols do not say who opened: for them a lost entry is a new flow.
+//! The verdicts about a flow: what was admitted goes on; else policy is asked; else policy is asked
+//! as the flow's opener would have been judged. The last is for TCP segments in mid-connection,
+//! because an entry may be lost (eviction) while the connection lives; and for every protocol if
+//! the entry is still there and says who opened, but policy has changed since (or the agent was
+//! restarted, which it cannot tell apart). Without an entry other protocols do not say who opened:
+//! for them it is a new flow.
 
 use signet_abi::{CtEntry, CtKey, Direction, DropReason, Endpoint, ct_flags, endpoint_flags};
 
@@ -31,9 +33,11 @@ pub(crate) fn labelled(
     way: Direction,
 ) -> Result<(), Refusal> {
     let key = conntrack::key(packet, endpoint.index, Point::Tunnel, way);
-    if let Some(entry) = conntrack::find(state, now, packet, &key, endpoint, way)
+    // Another handle is another pod; what was admitted for the former says nothing of it.
+    let known = conntrack::find(state, now, packet, &key, endpoint, way)
+        .filter(|entry| entry.remote == remote.handle);
+    if let Some(entry) = known
         && entry.policy_generation == endpoint.policy_generation
-        && entry.remote == remote.handle
     {
         conntrack::touch(state, now, key, entry);
         return Ok(());
@@ -52,7 +56,8 @@ pub(crate) fn labelled(
         )
     };
     let forward = ask(way, packet.dport);
-    let (admitted, turned) = or_as_opener(packet, forward, || ask(opposite(way), packet.sport))?;
+    let turn = packet.is_midstream() || answers(packet, known, way);
+    let (admitted, turned) = or_as_opener(turn, forward, || ask(opposite(way), packet.sport))?;
     let entry = CtEntry {
         remote: remote.handle,
         flags: opened((way == Direction::Egress) != turned),
@@ -76,7 +81,8 @@ pub(crate) fn same_node(
         return Ok(());
     }
     let key = conntrack::key(packet, to.index, Point::Veth, Direction::Ingress);
-    if let Some(entry) = conntrack::find(state, now, packet, &key, to, Direction::Ingress)
+    let known = conntrack::find(state, now, packet, &key, to, Direction::Ingress);
+    if let Some(entry) = known
         && is_current_pair(&entry, to, from)
     {
         if entry.flags & ct_flags::REQUIRED != 0 && !both_authenticated(now, from, to) {
@@ -86,7 +92,10 @@ pub(crate) fn same_node(
         return Ok(());
     }
     let forward = pair(state, now, packet, from, to, packet.dport);
-    let (admitted, turned) = or_as_opener(packet, forward, || {
+    let same_pod =
+        known.filter(|entry| entry.other == from.index && entry.remote == from.generation);
+    let turn = packet.is_midstream() || answers(packet, same_pod, Direction::Ingress);
+    let (admitted, turned) = or_as_opener(turn, forward, || {
         pair(state, now, packet, to, from, packet.sport)
     })?;
     let required = if admitted.required {
@@ -147,7 +156,8 @@ pub(crate) fn plaintext_in(
         )
     };
     let forward = ask(Direction::Ingress, class, packet.dport);
-    let (admitted, turned) = or_as_opener(packet, forward, || {
+    let turn = packet.is_midstream() || answers(packet, known, Direction::Ingress);
+    let (admitted, turned) = or_as_opener(turn, forward, || {
         ask(Direction::Egress, reply_class, packet.sport)
     })?;
     let entry = CtEntry {
@@ -185,8 +195,8 @@ pub(crate) fn plaintext_out(
         )
     };
     let forward = ask(Direction::Egress, packet.dport);
-    let (admitted, turned) =
-        or_as_opener(packet, forward, || ask(Direction::Ingress, packet.sport))?;
+    let turn = packet.is_midstream();
+    let (admitted, turned) = or_as_opener(turn, forward, || ask(Direction::Ingress, packet.sport))?;
     // Without the flow the packet may go, but nothing is remembered: its replies are strangers.
     let Some(key) = seen.filter(|key| key.proto == packet.proto) else {
         return Ok(());
@@ -237,8 +247,8 @@ pub(crate) fn is_reply(
     still
 }
 
-/// A flow from an address is good until the policy changes; then a TCP connection is judged again
-/// as its opener would be.
+/// A flow from an address is good until the policy changes; then it is judged again as its opener
+/// would be.
 fn stands_from_address(
     state: &State,
     packet: &Packet,
@@ -253,11 +263,11 @@ fn stands_from_address(
         shown: Shown::Address,
     };
     entry.policy_generation == endpoint.policy_generation
-        || (packet.is_midstream() && policy::ask(state, endpoint, question).is_ok())
+        || (may_turn(packet, entry) && policy::ask(state, endpoint, question).is_ok())
 }
 
 /// A flow from a pod of this node is good while that pod lives, both are authenticated if that
-/// was required, and neither policy changes; then a TCP connection is judged again.
+/// was required, and neither policy changes; then it is judged again.
 fn stands_from_pod(
     state: &State,
     now: u64,
@@ -277,7 +287,7 @@ fn stands_from_pod(
     if is_current_pair(entry, endpoint, &opener) {
         return true;
     }
-    if !packet.is_midstream() {
+    if !may_turn(packet, entry) {
         return false;
     }
     let Ok(admitted) = pair(state, now, packet, &opener, endpoint, packet.sport) else {
@@ -343,18 +353,30 @@ fn is_current_pair(entry: &CtEntry, endpoint: &Endpoint, other: &Endpoint) -> bo
         && entry.other_policy == other.policy_generation
 }
 
-/// `forward`, or for a segment in mid-connection what its opener would have got; then the second
-/// value is true. If both refuse, the packet's own direction says why.
+/// Goes against the way its flow was opened. An error does not answer, it tells; and what it quotes
+/// is not what policy would be asked about.
+fn answers(packet: &Packet, entry: Option<CtEntry>, way: Direction) -> bool {
+    entry.is_some_and(|entry| {
+        let opened_here = entry.flags & ct_flags::LOCAL_INITIATED != 0;
+        packet.quote.is_none() && !packet.is_opening() && opened_here == (way == Direction::Ingress)
+    })
+}
+
+/// Whether a packet on its way out may be judged as the opener of this entry's flow would be.
+fn may_turn(packet: &Packet, entry: &CtEntry) -> bool {
+    packet.is_midstream() || answers(packet, Some(*entry), Direction::Egress)
+}
+
+/// `forward`, or if it may be turned what the flow's opener would have got; then the second value
+/// is true. If both refuse, the packet's own direction says why.
 fn or_as_opener(
-    packet: &Packet,
+    turn: bool,
     forward: Result<Admitted, Refusal>,
     reversed: impl FnOnce() -> Result<Admitted, Refusal>,
 ) -> Result<(Admitted, bool), Refusal> {
     match forward {
         Ok(admitted) => Ok((admitted, false)),
-        Err(refusal) if packet.is_midstream() => {
-            reversed().map(|admitted| (admitted, true)).or(Err(refusal))
-        }
+        Err(refusal) if turn => reversed().map(|admitted| (admitted, true)).or(Err(refusal)),
         Err(refusal) => Err(refusal),
     }
 }

@@ -1,10 +1,11 @@
 //! Ingress of the hold TAP: packets the agent releases. They never go through the stack again:
 //! its conntrack has translated them and would do it a second time.
 
-use signet_abi::DropReason;
+use signet_abi::{DropReason, SendKey};
 
 use crate::address;
 use crate::fragment;
+use crate::hold;
 use crate::parse::{self, ETHERNET_LEN};
 use crate::send::{self, Wait};
 use crate::state::State;
@@ -41,5 +42,12 @@ fn judge(state: &mut State, now: u64, ctx: &Ctx, bytes: &[u8]) -> Result<Verdict
         return Err(DropReason::SourceSpoofed.into());
     }
     fragment::ports(state, now, &mut packet)?;
-    send::send(state, now, ctx, &packet, ip, &endpoint, Wait::Over)
+    let verdict = send::send(state, now, ctx, &packet, ip, &endpoint, Wait::Over);
+    let key = SendKey {
+        endpoint: u32::from(endpoint.index),
+        generation: endpoint.generation,
+        dst: packet.dst,
+    };
+    hold::released(state, &key, u16::from_be_bytes([header[4], header[5]]));
+    verdict
 }

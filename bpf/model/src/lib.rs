@@ -33,6 +33,7 @@ mod fragment;
 mod from_hold;
 mod from_tunnel;
 mod from_workload;
+mod hold;
 mod neighbour;
 mod parse;
 mod policy;

@@ -1,10 +1,9 @@
 //! The way of a packet to a pod of another node: its pair's row, the verdict, the tag, the slot.
 
-use signet_abi::{
-    Direction, DropReason, Endpoint, HoldHeader, SLOTS, SendKey, SendRow, config_flags, send_state,
-};
+use signet_abi::{Direction, DropReason, Endpoint, SLOTS, SendKey, SendRow, send_state};
 
 use crate::admit::{self, Remote};
+use crate::hold;
 use crate::parse::Packet;
 use crate::state::State;
 use crate::tag::{self, Tag};
@@ -29,9 +28,42 @@ pub(crate) fn send(
     endpoint: &Endpoint,
     wait: Wait,
 ) -> Result<Verdict, Refusal> {
-    let usable = match usable_row(state, now, packet, endpoint)? {
-        Ok(usable) => usable,
-        Err(missing) => return hold(state, ctx, ip, endpoint, wait, missing),
+    let key = SendKey {
+        endpoint: u32::from(endpoint.index),
+        generation: endpoint.generation,
+        dst: packet.dst,
+    };
+    let usable = usable_row(state, now, &key)?;
+    let device = match wait {
+        Wait::Allowed => hold::device(state),
+        Wait::Over => None,
+    };
+    let usable = match (usable, device) {
+        (Err(missing), None) => return Err(missing.into()),
+        (Err(missing), Some(device)) => {
+            if !hold::afford(state, now, endpoint) {
+                return Err(DropReason::HoldLimited.into());
+            }
+            let packet = (ip, device);
+            return Ok(hold::hold(
+                state,
+                now,
+                ctx,
+                packet,
+                endpoint,
+                key,
+                Some(missing),
+            ));
+        }
+        (Ok(usable), Some(device)) => {
+            // Better out of order than lost.
+            if hold::is_draining(state, now, &key) && hold::afford(state, now, endpoint) {
+                let packet = (ip, device);
+                return Ok(hold::hold(state, now, ctx, packet, endpoint, key, None));
+            }
+            usable
+        }
+        (Ok(usable), None) => usable,
     };
     let remote = Remote {
         class: usable.row.class,
@@ -55,15 +87,9 @@ struct Usable {
 fn usable_row(
     state: &State,
     now: u64,
-    packet: &Packet,
-    endpoint: &Endpoint,
+    key: &SendKey,
 ) -> Result<Result<Usable, DropReason>, Refusal> {
-    let key = SendKey {
-        endpoint: u32::from(endpoint.index),
-        generation: endpoint.generation,
-        dst: packet.dst,
-    };
-    let Some(row) = state.send_rows.get(&key).copied() else {
+    let Some(row) = state.send_rows.get(key).copied() else {
         return Ok(Err(DropReason::NoSendRow));
     };
     if row.not_after <= now {
@@ -86,31 +112,4 @@ fn usable_row(
         return Ok(Err(DropReason::EpochMismatch));
     }
     Ok(Ok(Usable { row, device }))
-}
-
-/// Lets the packet wait with the agent, under a header that says whose it is.
-fn hold(
-    state: &State,
-    ctx: &Ctx,
-    ip: &[u8],
-    endpoint: &Endpoint,
-    wait: Wait,
-    missing: DropReason,
-) -> Result<Verdict, Refusal> {
-    let device = state.config.hold_ifindex;
-    let holds = state.config.flags & config_flags::HOLD != 0 && device != 0;
-    if wait == Wait::Over || !holds {
-        return Err(missing.into());
-    }
-    let header = HoldHeader {
-        endpoint: endpoint.index,
-        generation: endpoint.generation,
-        ethertype: ctx.protocol,
-    };
-    let mut frame = header.to_bytes().to_vec();
-    frame.extend_from_slice(ip);
-    Ok(Verdict::Hold {
-        ifindex: device,
-        frame,
-    })
 }

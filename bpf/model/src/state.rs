@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use signet_abi::{
     Addr, AddrPrefix, CLASS_WORLD, Config, CtEntry, CtKey, Endpoint, FlowKey, FragKey, FragPorts,
-    Peer, PolicyKey, PolicyValue, RecvKey, RecvRow, SendKey, SendRow,
+    HoldBudget, HoldOrder, Peer, PolicyKey, PolicyValue, RecvKey, RecvRow, SendKey, SendRow,
 };
 
 /// Everything a verdict depends on beside the packet. The first group is the agent's, the second
@@ -38,6 +38,10 @@ pub struct State {
     pub flows: BTreeMap<FlowKey, CtKey>,
     /// Map `fragments`.
     pub fragments: BTreeMap<FragKey, FragPorts>,
+    /// Map `hold_budgets`.
+    pub hold_budgets: BTreeMap<u32, HoldBudget>,
+    /// Map `hold_orders`.
+    pub hold_orders: BTreeMap<SendKey, HoldOrder>,
 }
 
 impl State {

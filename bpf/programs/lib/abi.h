@@ -23,6 +23,9 @@
 #define CT_UDP_NS 180000000000ULL
 #define CT_OTHER_NS 30000000000ULL
 #define FRAGMENT_NS 30000000000ULL
+#define HOLD_INTERVAL_NS 500000ULL
+#define HOLD_BURST_NS 256000000ULL
+#define HOLD_ORDER_NS 4000000000ULL
 #define EVENT_INTERVAL_NS 1000000000ULL
 #define CONFIG_STRICT 1
 #define CONFIG_HOLD 2
@@ -91,6 +94,7 @@ enum drop_reason {
 	DROP_PACKET_TOO_LARGE = 36,
 	DROP_HOST_WITHOUT_LABEL = 37,
 	DROP_NOT_CONFIGURED = 38,
+	DROP_HOLD_LIMITED = 39,
 };
 
 struct addr {
@@ -326,6 +330,22 @@ _Static_assert(__builtin_offsetof(struct frag_ports, sport) == 0, "frag_ports.sp
 _Static_assert(__builtin_offsetof(struct frag_ports, dport) == 2, "frag_ports.dport");
 _Static_assert(__builtin_offsetof(struct frag_ports, reserved) == 4, "frag_ports.reserved");
 _Static_assert(__builtin_offsetof(struct frag_ports, expires) == 8, "frag_ports.expires");
+
+struct hold_budget {
+	__u64 used_until;
+};
+_Static_assert(sizeof(struct hold_budget) == 8, "hold_budget");
+_Static_assert(__builtin_offsetof(struct hold_budget, used_until) == 0, "hold_budget.used_until");
+
+struct hold_order {
+	__u64 until;
+	__u32 sent;
+	__u32 released;
+};
+_Static_assert(sizeof(struct hold_order) == 16, "hold_order");
+_Static_assert(__builtin_offsetof(struct hold_order, until) == 0, "hold_order.until");
+_Static_assert(__builtin_offsetof(struct hold_order, sent) == 8, "hold_order.sent");
+_Static_assert(__builtin_offsetof(struct hold_order, released) == 12, "hold_order.released");
 
 struct event {
 	__u64 time;

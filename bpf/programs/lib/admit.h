@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The verdicts: conntrack, else policy, else (for a TCP segment in mid-connection) policy for the
- * connection as its opener would have been judged. Each returns 0 or a drop reason.
+ * The verdicts: conntrack, else policy, else policy for the flow as its opener would have been
+ * judged: for a TCP segment in mid-connection, and for whatever answers a flow of which we still
+ * know who opened it, though policy has changed since. Each returns 0 or a drop reason.
  */
 #pragma once
 
@@ -19,7 +20,7 @@ static __noinline int admit_labelled(struct packet *p, struct endpoint *ep, __u3
 	struct admission a = { .remote = p->remote };
 	struct ct_key key = {};
 	struct ct_entry *entry;
-	__u32 rule;
+	__u32 rule, turn;
 	int result;
 
 	ct_key_of(p, &key, ep->index, POINT_TUNNEL, outbound);
@@ -30,10 +31,13 @@ static __noinline int admit_labelled(struct packet *p, struct endpoint *ep, __u3
 		p->rule = entry->rule;
 		return 0;
 	}
+	/* Asked before the look-ups: what lives across them costs stack. */
+	turn = ct_midstream(p) ||
+	       (entry && entry->remote == p->remote && ct_answers(p, entry, outbound));
 	a.flags = outbound ? CT_LOCAL_INITIATED : 0;
 	result = policy_lookup(p, ep, outbound ? POLICY_EGRESS : POLICY_INGRESS, p->class,
 			       p->dport);
-	if (!policy_admits(result) && ct_midstream(p)) {
+	if (!policy_admits(result) && turn) {
 		rule = p->rule;
 		a.flags ^= CT_LOCAL_INITIATED;
 		if (policy_admits(policy_lookup(p, ep, outbound ? POLICY_INGRESS : POLICY_EGRESS,
@@ -86,7 +90,7 @@ static __noinline int admit_same_node(struct packet *p, struct endpoint *ep,
 	};
 	struct ct_key key = {};
 	struct ct_entry *entry;
-	__u32 rule;
+	__u32 rule, turn;
 	int result;
 
 	/* A pod may reach itself, by its service too. */
@@ -102,8 +106,10 @@ static __noinline int admit_same_node(struct packet *p, struct endpoint *ep,
 		p->rule = entry->rule;
 		return 0;
 	}
+	turn = ct_midstream(p) || (entry && entry->other == from->index &&
+				   entry->remote == from->generation && ct_answers(p, entry, 0));
 	result = policy_pair(p, from, ep, p->dport);
-	if (!policy_admits(result) && ct_midstream(p)) {
+	if (!policy_admits(result) && turn) {
 		int reversed;
 
 		rule = p->rule;
@@ -129,7 +135,7 @@ static __noinline int admit_plaintext_in(struct packet *p, struct endpoint *ep)
 	struct admission a = {};
 	struct ct_key key = {};
 	struct ct_entry *entry;
-	__u32 rule, class = addr_class(&p->src), reply_class = class;
+	__u32 rule, turn, class = addr_class(&p->src), reply_class = class;
 	int result;
 
 	p->class = class;
@@ -154,9 +160,10 @@ static __noinline int admit_plaintext_in(struct packet *p, struct endpoint *ep)
 			return 0;
 		}
 	}
+	turn = ct_midstream(p) || (entry && ct_answers(p, entry, 0));
 	result = policy_lookup(p, ep, POLICY_INGRESS | POLICY_PLAINTEXT, class, p->dport);
 	a.remote = class;
-	if (!policy_admits(result) && ct_midstream(p)) {
+	if (!policy_admits(result) && turn) {
 		rule = p->rule;
 		if (policy_admits(policy_lookup(p, ep, POLICY_EGRESS | POLICY_PLAINTEXT,
 						reply_class, p->sport))) {
@@ -215,7 +222,7 @@ static __noinline int admit_plaintext_out(struct packet *p, struct endpoint *ep,
 
 /*
  * Whether this packet of `ep` answers a flow that was admitted at its veth. After a policy change
- * a TCP connection is judged again as its opener would be; anything else is new.
+ * the flow is judged again as its opener would be.
  */
 static __noinline int reply_admitted(struct packet *p, struct endpoint *ep,
 				     const struct ct_key *key)
@@ -235,7 +242,7 @@ static __noinline int reply_admitted(struct packet *p, struct endpoint *ep,
 		if (!ct_pair_current(entry, ep, other)) {
 			int result;
 
-			if (!ct_midstream(p))
+			if (!ct_midstream(p) && !ct_answers(p, entry, 1))
 				return 0;
 			result = policy_pair(p, other, ep, p->sport);
 			if (!policy_admits(result))
@@ -245,7 +252,7 @@ static __noinline int reply_admitted(struct packet *p, struct endpoint *ep,
 			entry->other_policy = other->policy_generation;
 		}
 	} else if (entry->policy_generation != ep->policy_generation) {
-		if (!ct_midstream(p) ||
+		if ((!ct_midstream(p) && !ct_answers(p, entry, 1)) ||
 		    !policy_admits(policy_lookup(p, ep, POLICY_INGRESS | POLICY_PLAINTEXT,
 						 entry->remote, p->sport)))
 			return 0;

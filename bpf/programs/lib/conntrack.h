@@ -72,6 +72,17 @@ static __always_inline int ct_midstream(const struct packet *p)
 	return p->proto == IPPROTO_TCP && !(p->tcp_flags & TCP_SYN);
 }
 
+/*
+ * Goes against the way its flow was opened. An error does not answer, it tells; and what it quotes
+ * is not what policy would be asked about.
+ */
+static __always_inline int ct_answers(const struct packet *p, const struct ct_entry *entry,
+				      __u32 outbound)
+{
+	return !(p->flags & PACKET_ICMP_ERROR) && !ct_opening(p) &&
+	       !(entry->flags & CT_LOCAL_INITIATED) == !!outbound;
+}
+
 static __always_inline __u64 ct_lifetime(const struct ct_key *key)
 {
 	if (key->proto == IPPROTO_TCP)

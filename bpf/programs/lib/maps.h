@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Every map. Rows an operator's intent lives in are plain hashes or tries, which refuse when
- * full; only what can be made again (conntrack, fragments, flows, limits) is LRU.
+ * full; only what can be made again (conntrack, fragments, flows, who waits, limits) is LRU.
  */
 #pragma once
 
@@ -33,6 +33,8 @@ MAP(policy, BPF_MAP_TYPE_LPM_TRIE, struct policy_key, struct policy_value, 52428
 MAP(conntrack, BPF_MAP_TYPE_LRU_HASH, struct ct_key, struct ct_entry, SCALE(131072), 0);
 MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct ct_key, SCALE(65536), 0);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct frag_key, struct frag_ports, SCALE(16384), 0);
+MAP(hold_budgets, BPF_MAP_TYPE_LRU_HASH, __u32, struct hold_budget, MAX_ENDPOINTS, 0);
+MAP(hold_orders, BPF_MAP_TYPE_LRU_HASH, struct send_key, struct hold_order, SCALE(16384), 0);
 MAP(event_limits, BPF_MAP_TYPE_LRU_HASH, struct event_limit_key, struct event_limit, SCALE(16384),
     0);
 MAP(drops, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, DROP_REASONS, 0);

@@ -3,39 +3,8 @@
 #pragma once
 
 #include "admit.h"
-#include "drop.h"
-#include "hook.h"
+#include "hold.h"
 #include "tag.h"
-
-struct hold_header {
-	__u8 dst_prefix[2];
-	__u16 endpoint;
-	__u8 zero[2];
-	__u8 src_prefix[2];
-	__u32 generation;
-	__u16 type;
-} __attribute__((packed));
-
-/* No usable row: let the agent make one while the packet waits. */
-static __noinline int hold(struct __sk_buff *skb, struct packet *p, const struct config *c,
-			   struct endpoint *ep, __u32 reason)
-{
-	struct hold_header header = {
-		.dst_prefix = { 2, 0 },
-		.src_prefix = { 2, 0 },
-		.endpoint = htons(ep->index),
-		.generation = htonl(ep->generation),
-		.type = skb->protocol,
-	};
-
-	if (!(c->flags & CONFIG_HOLD) || !c->hold_ifindex)
-		return drop(p, reason);
-	if (bpf_skb_change_head(skb, sizeof(header), 0) ||
-	    bpf_skb_store_bytes(skb, 0, &header, sizeof(header), 0))
-		return drop(p, reason);
-	event(p, EVENT_MISS, 0);
-	return hook_redirect(skb, c->hold_ifindex);
-}
 
 /* `holdable`: the packet comes for the first time; held ones never go back, or they would loop. */
 static __noinline int send(struct __sk_buff *skb, struct packet *p, const struct config *c,
@@ -44,7 +13,7 @@ static __noinline int send(struct __sk_buff *skb, struct packet *p, const struct
 	struct send_key key = { .endpoint = ep->index, .generation = ep->generation };
 	struct send_row *row;
 	struct peer *peer;
-	__u32 missing, slot;
+	__u32 missing, slot = 0;
 	int reason;
 
 	key.dst = p->dst;
@@ -72,8 +41,17 @@ static __noinline int send(struct __sk_buff *skb, struct packet *p, const struct
 			row = 0;
 		}
 	}
-	if (!row)
-		return holdable ? hold(skb, p, c, ep, missing) : drop(p, missing);
+	if (!(c->flags & CONFIG_HOLD) || !c->hold_ifindex)
+		holdable = 0;
+	if (!row) {
+		if (!holdable)
+			return drop(p, missing);
+		return hold_afford(p) ? hold(skb, p, ep, &key, missing) :
+					drop(p, DROP_HOLD_LIMITED);
+	}
+	/* Better out of order than lost. */
+	if (holdable && hold_draining(p, &key) && hold_afford(p))
+		return hold(skb, p, ep, &key, 0);
 
 	reason = admit_labelled(p, ep, 1);
 	if (reason)

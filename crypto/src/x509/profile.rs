@@ -127,7 +127,7 @@ pub fn node_digest(node: &SpiffeId) -> [u8; 32] {
 }
 
 /// SHA-256.
-pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+pub fn sha256(data: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, data).as_ref());
     out

@@ -36,20 +36,12 @@ impl Agent {
         for (label, row) in &recv {
             self.labels.reserve(*label);
             self.handles.reserve_class(row.class);
-            self.handles.reserve_remote(row.remote);
             self.endpoints.reserve_identity(row.identity);
             self.last_peer = self.last_peer.max(row.peer.0);
         }
         for (_, row) in &send {
-            if let SendRow::Paired {
-                class,
-                remote,
-                peer,
-                ..
-            } = row
-            {
+            if let SendRow::Paired { class, peer, .. } = row {
                 self.handles.reserve_class(*class);
-                self.handles.reserve_remote(*remote);
                 self.last_peer = self.last_peer.max(peer.0);
             }
         }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use signet_abi::{CtEntry, DropReason, EventKind, FragPorts, HOLD_HEADER_LEN, Hook, Plain};
+use signet_abi::{
+    CtEntry, DropReason, EventKind, FragPorts, HOLD_HEADER_LEN, HoldOrder, Hook, Plain,
+};
 use signet_loader::Table;
 use signet_loader::prog_test::{Outcome, Verdict as Said};
 use signet_model::{State, Verdict};
@@ -95,9 +97,11 @@ pub(crate) fn memory(state: &State, kernel: &Kernel) -> Option<String> {
         expires: 0,
         ..*ports
     };
+    let order = |order: &HoldOrder| HoldOrder { until: 0, ..*order };
     unequal_maps("conntrack", &state.conntrack, &maps.conntrack, entry)
         .or_else(|| unequal_maps("flows", &state.flows, &maps.flows, |flow| *flow))
         .or_else(|| unequal_maps("fragments", &state.fragments, &maps.fragments, ports))
+        .or_else(|| unequal_maps("hold_orders", &state.hold_orders, &maps.hold_orders, order))
 }
 
 fn unequal_maps<K, V>(

@@ -57,6 +57,12 @@ impl Kernel {
         for (key, value) in &state.fragments {
             maps.fragments.upsert(key, value).unwrap();
         }
+        for (key, value) in &state.hold_budgets {
+            maps.hold_budgets.upsert(key, value).unwrap();
+        }
+        for (key, value) in &state.hold_orders {
+            maps.hold_orders.upsert(key, value).unwrap();
+        }
     }
 
     pub(crate) fn change(&mut self, change: Change) {

@@ -332,6 +332,7 @@ impl Writer<'_> {
             let header = signet_abi::HoldHeader {
                 endpoint: here.index,
                 generation: 1 + self.random.below(3) as u32,
+                ticket: self.random.below(3) as u16,
                 ethertype: u16::from_be_bytes([bytes[12], bytes[13]]),
             };
             bytes[..14].copy_from_slice(&header.to_bytes());

@@ -344,21 +344,25 @@ fn a_policy_change_is_felt_by_the_next_packet() {
         assert_eq!(w.out(frame), None);
         assert_eq!(w.arrive(&back(frame, ACK)), None);
     }
-    // Still allowed: TCP goes on in both directions, a UDP reply waits for the next request.
+    // Still allowed: both go on, an answer that was under way included.
     w.policy_changed(A);
     assert_eq!(w.arrive(&back(&connection, ACK)), None);
     assert_eq!(w.out(&connection), None);
-    assert_eq!(
-        w.arrive(&back(&datagrams, 0)),
-        Some(DropReason::DefaultDenyIngress)
-    );
-    assert_eq!(w.out(&datagrams), None);
     assert_eq!(w.arrive(&back(&datagrams, 0)), None);
+    assert_eq!(w.out(&datagrams), None);
+    // But nobody turns an answer round into a question of its own.
+    w.policy_changed(A);
+    let question = udp(("10.2.0.2", 53), ("10.1.0.2", 4001));
+    assert_eq!(w.arrive(&question), Some(DropReason::DefaultDenyIngress));
     // No longer allowed.
     w.prog.maps.policy.clear().unwrap();
     w.policy_changed(A);
     assert_eq!(
         w.arrive(&back(&connection, ACK)),
+        Some(DropReason::DefaultDenyIngress)
+    );
+    assert_eq!(
+        w.arrive(&back(&datagrams, 0)),
         Some(DropReason::DefaultDenyIngress)
     );
     assert_eq!(w.out(&connection), Some(DropReason::DefaultDenyEgress));

@@ -21,6 +21,7 @@ fn case(what: &'static str, frame: Frame, expect: Expect) -> Fixture {
     let header = HoldHeader {
         endpoint: A,
         generation: A_GENERATION,
+        ticket: 1,
         ethertype,
     };
     let out = held(&with_tag(&frame), header);
@@ -45,6 +46,7 @@ pub(crate) fn fixtures() -> Vec<Fixture> {
     let header = HoldHeader {
         endpoint: A,
         generation: A_GENERATION,
+        ticket: 1,
         ethertype: 0x0800,
     };
     vec![

@@ -38,6 +38,7 @@ fn all() -> Vec<(&'static str, Vec<Fixture>)> {
     vec![
         ("from_workload", from_workload::fixtures()),
         ("to_tunnel", to_tunnel::fixtures()),
+        ("to_tunnel, held", to_tunnel::order_fixtures()),
         ("from_hold", from_hold::fixtures()),
         ("from_tunnel", from_tunnel::fixtures()),
         ("to_workload", to_workload::fixtures()),

@@ -1,6 +1,8 @@
 //! The way into the tunnel: row, policy, tag, or hold.
 
-use signet_abi::{Direction, DropReason, HoldHeader, Hook, send_state};
+use signet_abi::{
+    Direction, DropReason, HoldBudget, HoldHeader, HoldOrder, Hook, SendKey, send_state,
+};
 use signet_loader::prog_test::Packet;
 use signet_loader::prog_test::frame::{Fragment, Frame, Transport, tag_extension, tag_option};
 
@@ -51,10 +53,15 @@ pub(crate) fn with_tag(frame: &Frame) -> Frame {
 }
 
 fn held(what: &'static str, frame: Frame) -> Fixture {
+    held_as(what, frame, 1)
+}
+
+fn held_as(what: &'static str, frame: Frame, ticket: u16) -> Fixture {
     let ethertype = if frame.src.is_ipv4() { 0x0800 } else { 0x86dd };
     let header = HoldHeader {
         endpoint: A,
         generation: A_GENERATION,
+        ticket,
         ethertype,
     };
     let out = [&header.to_bytes()[..], &frame.build()].concat();
@@ -344,6 +351,63 @@ fn source_fixtures() -> Vec<Fixture> {
         ),
         drops("not configured", v4(), DropReason::NotConfigured)
             .given(|w| w.prog.maps.set_config(&Default::default()).unwrap()),
+    ]
+}
+
+/// Packets of the pair have been sent to the hold device up to `sent`, and are back up to
+/// `released`.
+fn waiting(world: &mut World, until: u64, sent: u32, released: u32) {
+    let key = SendKey {
+        endpoint: A.into(),
+        generation: A_GENERATION,
+        dst: addr("10.2.0.2"),
+    };
+    let order = HoldOrder {
+        until,
+        sent,
+        released,
+    };
+    world.prog.maps.hold_orders.upsert(&key, &order).unwrap();
+}
+
+fn spent(world: &mut World) {
+    let budget = HoldBudget {
+        used_until: u64::MAX,
+    };
+    let endpoint = A.into();
+    world
+        .prog
+        .maps
+        .hold_budgets
+        .upsert(&endpoint, &budget)
+        .unwrap();
+}
+
+pub(crate) fn order_fixtures() -> Vec<Fixture> {
+    let to_unknown = || Frame {
+        dst: ip("10.2.0.9"),
+        ..v4()
+    };
+    vec![
+        drops(
+            "no row, too many wait",
+            to_unknown(),
+            DropReason::HoldLimited,
+        )
+        .given(spent),
+        held_as("a row, and others wait", v4(), 4).given(|w| waiting(w, u64::MAX, 3, 2)),
+        held_as("tickets begin again", v4(), 0).given(|w| waiting(w, u64::MAX, 0xffff, 7)),
+        tagged("a row, and all are back", v4()).given(|w| waiting(w, u64::MAX, 3, 3)),
+        tagged("all are back, long since", v4()).given(|w| waiting(w, u64::MAX, 0x5_0003, 3)),
+        tagged("a row, and the others are lost", v4()).given(|w| waiting(w, 1, 3, 2)),
+        tagged("others wait, too many to join", v4()).given(|w| {
+            waiting(w, u64::MAX, 3, 2);
+            spent(w);
+        }),
+        tagged("others wait, but no longer may", v4()).given(|w| {
+            waiting(w, u64::MAX, 3, 2);
+            without_hold(w);
+        }),
     ]
 }
 
