@@ -73,9 +73,16 @@ impl Adoption {
         self.drop_recv(|row| row.identity == identity && held(row), ctx);
     }
 
-    /// Rows of this endpoint go now.
-    pub(crate) fn withdraw_endpoint(&mut self, index: EndpointIndex, ctx: &mut Ctx<'_>) {
+    /// Rows of this endpoint go now. Receive rows name identities: those that were for another
+    /// endpoint of the same one go, too, rather than outlive the one that they were for.
+    pub(crate) fn withdraw_endpoint(
+        &mut self,
+        index: EndpointIndex,
+        identity: Option<IdentityId>,
+        ctx: &mut Ctx<'_>,
+    ) {
         self.drop_send(|key, _| key.endpoint == index, ctx);
+        self.drop_recv(|row| Some(row.identity) == identity, ctx);
     }
 
     /// Rows of an epoch to and from the addresses that its keys were for.

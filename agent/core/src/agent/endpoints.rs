@@ -163,7 +163,8 @@ impl Agent {
             return;
         };
         let index = endpoint.index;
-        self.adoption.withdraw_endpoint(index, ctx);
+        let identity = endpoint.known.as_ref().map(|known| known.identity);
+        self.adoption.withdraw_endpoint(index, identity, ctx);
         self.drop_wants_where(|key| key.endpoint == index, ctx);
         self.hold
             .discard_where(|key| key.endpoint == index, DropReason::EndpointGone, ctx);

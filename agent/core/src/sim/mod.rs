@@ -290,6 +290,16 @@ impl World {
         self.push_gone(uid);
     }
 
+    /// The pod is of another service account from now on. Nobody is told yet.
+    pub fn set_account(&mut self, uid: &PodUid, account: &str) {
+        let entry = &mut self.pods.get_mut(uid).unwrap().entry;
+        let id = SpiffeId::workload(&self.domain, &entry.pod.namespace, account).unwrap();
+        entry.pod.service_account = account.to_owned();
+        entry.pod.spiffe_id = id.to_string();
+        entry.service_account_uid = format!("sa-{account}");
+        entry.spiffe_id = id;
+    }
+
     /// Policies of everybody, at once.
     pub fn set_policies(&mut self, policies: PolicySet) {
         self.policies = Arc::new(policies);

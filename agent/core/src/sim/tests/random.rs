@@ -11,6 +11,7 @@ enum Act {
     Cut(usize, usize, bool),
     Service(bool),
     Replace(usize),
+    Rename(usize, bool),
     Policy(bool),
     CrashEngine(usize),
     Run(u64),
@@ -25,6 +26,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..3usize, 0..3usize, any::<bool>()).prop_map(|(a, b, cut)| Act::Cut(a, b, cut)),
         1 => any::<bool>().prop_map(Act::Service),
         2 => (0..6usize).prop_map(Act::Replace),
+        1 => (0..6usize, any::<bool>()).prop_map(|(index, told)| Act::Rename(index, told)),
         1 => any::<bool>().prop_map(Act::Policy),
         1 => (0..3usize).prop_map(Act::CrashEngine),
         10 => (1..400u64).prop_map(Act::Run),
@@ -71,6 +73,18 @@ proptest! {
                     // The address goes to another identity.
                     let other = if old.entry.pod.service_account == "frontend" { 1 } else { 0 };
                     pods[index] = world.add_pod_at(old.node, "shop", account[other], old.address);
+                }
+                Act::Rename(index, told) => {
+                    // Its node and the directory learn it, in either order.
+                    let pod = &pods[index];
+                    world.set_account(&pod.uid, "vault");
+                    if told {
+                        world.tell_cluster(pod.node);
+                        world.push_changed(&pod.uid);
+                    } else {
+                        world.push_changed(&pod.uid);
+                        world.tell_cluster(pod.node);
+                    }
                 }
                 Act::Policy(closed) => world.set_policies(if closed {
                     policies(&[allow("backend", &["nobody"]), allow("frontend", &["nobody"])])

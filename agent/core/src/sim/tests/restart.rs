@@ -171,3 +171,18 @@ fn a_label_without_a_way_back_is_withdrawn_if_its_pod_is_gone() {
     two.world.run(SECOND);
     assert!(two.world.nodes[two.a].maps.recv.is_empty());
 }
+
+#[test]
+fn a_label_taken_over_ends_with_the_pod_it_was_for() {
+    let mut two = Two::open(29);
+    // Nobody can prove anything again.
+    two.world.cut(two.a, two.b, true);
+    two.world.restart(two.b);
+    two.world.run(SECOND);
+    assert!(!two.world.nodes[two.b].maps.recv.is_empty());
+    let y = two.y.clone();
+    two.world.remove_pod(&y.uid);
+    two.world.add_pod_at(two.b, "shop", "backend", y.address);
+    two.world.run(SECOND);
+    assert!(two.world.nodes[two.b].maps.recv.is_empty());
+}
