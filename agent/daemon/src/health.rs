@@ -35,7 +35,7 @@ impl Health {
             entry(
                 DATA_PATH,
                 "programs are not loaded yet",
-                "see the agent's log for the first error",
+                "see the agent's log for the first error; restarting the agent puts programs back",
             ),
             entry(
                 HOST,
@@ -58,17 +58,21 @@ impl Health {
         }
     }
 
-    pub(crate) fn data_path(&self, detail: &str) {
-        self.set(DATA_PATH, true, detail.to_owned());
+    /// Whether that is news.
+    pub(crate) fn data_path(&self, state: Result<String, String>) -> bool {
+        let ok = state.is_ok();
+        let (Ok(detail) | Err(detail)) = state;
+        self.set(DATA_PATH, ok, detail)
     }
 
-    pub(crate) fn host(&self, problem: Option<String>) {
+    /// Whether that is news.
+    pub(crate) fn host(&self, problem: Option<String>) -> bool {
         let ok = problem.is_none();
         self.set(
             HOST,
             ok,
             problem.unwrap_or_else(|| "devices, routes and rules are in place".into()),
-        );
+        )
     }
 
     pub(crate) fn identity(&self, status: &IdentityStatus) {
@@ -87,12 +91,15 @@ impl Health {
         self.set(TUNNEL, status.connected, detail);
     }
 
-    fn set(&self, name: &str, ok: bool, detail: String) {
+    fn set(&self, name: &str, ok: bool, detail: String) -> bool {
         let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = checks.iter_mut().find(|entry| entry.name == name) {
-            entry.ok = ok;
-            entry.detail = detail;
-        }
+        let Some(entry) = checks.iter_mut().find(|entry| entry.name == name) else {
+            return false;
+        };
+        let news = entry.ok != ok || entry.detail != detail;
+        entry.ok = ok;
+        entry.detail = detail;
+        news
     }
 
     /// For the status socket.
@@ -136,7 +143,7 @@ mod tests {
         let health = Health::new();
         assert!(!health.for_probes().is_ready() && health.for_probes().is_alive());
         assert!(health.checks().iter().all(|check| check.hint.is_some()));
-        health.data_path("6 programs");
+        health.data_path(Ok("6 programs".into()));
         health.host(None);
         health.identity(&IdentityStatus {
             connected: true,

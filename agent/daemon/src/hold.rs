@@ -10,7 +10,7 @@ use std::{
 };
 
 use signet_abi::{HOLD_HEADER_LEN, HoldHeader};
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, task::JoinHandle};
 
 use crate::{executor::Inbox, watched};
 
@@ -82,47 +82,21 @@ fn destination(packet: &[u8]) -> Option<std::net::IpAddr> {
     }
 }
 
-/// Both ends of the device.
-#[derive(Clone)]
+/// Both ends of the device. Packets go to the core until this is dropped.
 pub(crate) struct HoldDevice {
     file: Arc<AsyncFd<File>>,
+    reader: JoinHandle<()>,
 }
 
 impl HoldDevice {
     /// # Errors
     /// If the runtime cannot watch the device.
-    pub(crate) fn new(file: File) -> Result<Self, String> {
-        watched::file(file)
-            .map(|file| Self {
-                file: Arc::new(file),
-            })
-            .map_err(|error| format!("hold device cannot be watched: {error}"))
-    }
-
-    /// Gives packets to the core for as long as the process runs.
-    pub(crate) async fn read_all(self, inbox: Inbox) {
-        let mut buffer = vec![0; MAX_FRAME];
-        loop {
-            let Ok(mut ready) = self.file.readable().await else {
-                return;
-            };
-            let read = ready.try_io(|file| {
-                let mut file: &File = file.get_ref();
-                file.read(&mut buffer)
-            });
-            match read {
-                Ok(Ok(count)) => {
-                    if let Some(held) = parse(&buffer[..count]) {
-                        inbox.held(held);
-                    }
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "hold device cannot be read");
-                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-                }
-                Err(_would_block) => {}
-            }
-        }
+    pub(crate) fn new(file: File, inbox: Inbox) -> Result<Self, String> {
+        let file = watched::file(file)
+            .map_err(|error| format!("hold device cannot be watched: {error}"))?;
+        let file = Arc::new(file);
+        let reader = tokio::spawn(read_all(Arc::clone(&file), inbox));
+        Ok(Self { file, reader })
     }
 
     /// Writes a packet back.
@@ -132,6 +106,37 @@ impl HoldDevice {
     pub(crate) fn write(&self, frame: &[u8]) -> io::Result<()> {
         let mut file: &File = self.file.get_ref();
         file.write(frame).map(drop)
+    }
+}
+
+impl Drop for HoldDevice {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+async fn read_all(file: Arc<AsyncFd<File>>, inbox: Inbox) {
+    let mut buffer = vec![0; MAX_FRAME];
+    loop {
+        let Ok(mut ready) = file.readable().await else {
+            return;
+        };
+        let read = ready.try_io(|file| {
+            let mut file: &File = file.get_ref();
+            file.read(&mut buffer)
+        });
+        match read {
+            Ok(Ok(count)) => {
+                if let Some(held) = parse(&buffer[..count]) {
+                    inbox.held(held);
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "hold device cannot be read");
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+            Err(_would_block) => {}
+        }
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
         Host::set_up(netlink.clone(), &args.underlay_dev, args.underlay_ip).await?;
     health.host(None);
     let mut dataplane = DataPlane::open(&args.bpf_root, &devices)?;
-    health.data_path(&dataplane.describe());
+    health.data_path(Ok(dataplane.describe()));
 
     let admission = tokio::select! {
         admission = identity::admit(&args, &data, &time, credentials) => admission?,
@@ -121,7 +121,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
     let channels = Channels::new(trust, svid, time.clone(), inbox.clone());
     let (watch_commands, watch_queue) = mpsc::unbounded_channel();
     let (tunnel_commands, tunnel_queue) = mpsc::unbounded_channel();
-    let hold = HoldDevice::new(devices.hold_file)?;
+    let hold = HoldDevice::new(devices.hold_file, inbox.clone())?;
 
     tokio::spawn(identity::watch(service.clone(), watch_queue, inbox.clone()));
     tokio::spawn(tunnel::run(
@@ -129,7 +129,6 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
         tunnel_queue,
         inbox.clone(),
     ));
-    tokio::spawn(hold.clone().read_all(inbox.clone()));
     tokio::spawn(dataplane.events()?.read_all(inbox.clone()));
     tokio::spawn(channel::listen(listener, channels.clone(), metrics.clone()));
     host::links::watch(inbox.clone())?;

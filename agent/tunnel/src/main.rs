@@ -9,10 +9,17 @@ mod control;
 mod metrics;
 mod sandbox;
 
-use std::{io::Write, process::ExitCode, sync::Arc};
+use std::{io::Write, os::fd::AsFd, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal};
+use anyhow::{Context, Result, ensure};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
 use signet_crypto::random::SystemRandom;
 use signet_telemetry::{Check, Health};
 use signet_wg::{Engine, EventSink, SlotDevices, tun::Tun, udp::Underlay};
@@ -22,6 +29,9 @@ use crate::{
     control::{ControlSocket, Link},
     metrics::Source,
 };
+
+/// How soon it is noticed that the engine has ended by itself, in milliseconds.
+const LOOK_AGAIN: u16 = 1_000;
 
 fn main() -> ExitCode {
     let cli = Cli::parse_checked();
@@ -70,7 +80,9 @@ fn run(args: &RunArgs) -> Result<()> {
             move || health(&engine, &link)
         }),
     )?;
-    let _socket = socket.serve(engine, link)?;
+    let _socket = socket.serve(Arc::clone(&engine), link)?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .context("waiting for signals")?;
     // Last, for all threads at once: nothing has to be opened any more.
     sandbox::restrict_system_calls();
     tracing::info!(
@@ -80,9 +92,28 @@ fn run(args: &RunArgs) -> Result<()> {
         "ready"
     );
 
-    let signal = signals.wait().context("waiting for a signal")?;
-    tracing::info!(%signal, "stopping: devices and keys go");
-    Ok(())
+    wait(&signals, &engine)
+}
+
+/// Until a signal asks to stop, or the engine can go on no longer.
+fn wait(signals: &SignalFd, engine: &Engine) -> Result<()> {
+    loop {
+        let mut ready = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, PollTimeout::from(LOOK_AGAIN)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("waiting for a signal"),
+        }
+        if let Some(signal) = signals.read_signal().context("waiting for a signal")? {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or_default();
+            let signal = Signal::try_from(number).map_or("?", Signal::as_str);
+            tracing::info!(signal, "stopping: devices and keys go");
+            return Ok(());
+        }
+        ensure!(
+            engine.is_healthy(),
+            "a slot device was removed from outside; start signet-tunnel again, which makes it anew"
+        );
+    }
 }
 
 fn open_devices(args: &RunArgs) -> Result<Vec<SlotDevices>> {

@@ -267,6 +267,8 @@ impl Running {
                         return;
                     }
                 }
+                // The device was deleted, and the privilege to make another is given up.
+                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return,
                 // EIO while the device is down: it may come up again.
                 Err(_) => {
                     if !pause(stop) {

@@ -112,3 +112,69 @@ fn a_killed_tunnel_is_keyed_anew_and_leaks_nothing() -> Result<()> {
         || Ok(netns::tcp_echo(&web, db, b"after", Duration::from_secs(1)).is_ok()),
     )
 }
+
+#[test]
+fn what_somebody_removes_from_the_host_is_put_back_or_told() -> Result<()> {
+    if !bin::root_or_skip("what somebody removes from the host") {
+        return Ok(());
+    }
+    let lab = Lab::up(2, &shop::base())?;
+    let web = lab.netns("shop/web")?;
+    netns::serve_echo(&lab.netns("shop/db")?, 3306)?;
+    let db = lab.socket("shop/db", Family::V4, 3306)?;
+    netns::tcp_echo(&web, db, b"before", Duration::from_secs(5))?;
+    let links = lab.node("node1")?["bpf_root"]
+        .as_str()
+        .unwrap_or("")
+        .to_owned()
+        + "/v1/links";
+
+    let pins = format!("rm {links}/*");
+    for removal in [
+        "ip rule del pref 100; ip rule del pref 101",
+        "ip route flush table 7447; ip route flush table 7449",
+        "ip link set signet0 down",
+        "ip link del signet0",
+        "ip link del sghold",
+        "ip link set sgslot0 down; ip link set sgslot1 down",
+        &pins,
+    ] {
+        let out = lab.exec("node1", &["sh", "-c", removal])?;
+        assert!(out.status.success(), "{removal}: {out:?}");
+        wait(
+            &format!("traffic after {removal:?}"),
+            Duration::from_secs(15),
+            || Ok(netns::tcp_echo(&web, db, b"again", Duration::from_secs(1)).is_ok()),
+        )?;
+    }
+    for word in ["rule 100", "signet0", "sghold", "underlay_guard of"] {
+        wait(
+            &format!("{word} to be told as put back"),
+            Duration::from_secs(5),
+            || {
+                let log = lab.log("node1", "agent")?;
+                Ok(log
+                    .lines()
+                    .any(|line| line.contains("from outside") && line.contains(word)))
+            },
+        )?;
+    }
+    // A first contact needs the hold device, and programs in every place.
+    let v6 = lab.socket("shop/db", Family::V6, 3306)?;
+    netns::tcp_echo(&web, v6, b"first", Duration::from_secs(5))?;
+
+    // The engine has given up the privilege to make devices: it ends, and says why.
+    let out = lab.exec("node1", &["ip", "link", "del", "sgslot1"])?;
+    assert!(out.status.success(), "{out:?}");
+    wait("the engine to end", Duration::from_secs(5), || {
+        Ok(lab
+            .log("node1", "tunnel")?
+            .contains("slot device was removed from outside"))
+    })?;
+    lab.ctl(&["lab", "restart", "--name", &lab.name, "node1", "tunnel"])?;
+    wait(
+        "traffic through the new engine",
+        Duration::from_secs(20),
+        || Ok(netns::tcp_echo(&web, db, b"after", Duration::from_secs(1)).is_ok()),
+    )
+}

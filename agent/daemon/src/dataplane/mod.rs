@@ -12,11 +12,11 @@ use std::{
 
 use signet_abi::{self as abi, DropReason, Hook};
 use signet_agent_core::io::{EndpointIndex, EndpointRow, MapOp, PodRange, SendKey, SendRow};
-use signet_loader::{Globals, LoaderError, probe};
+use signet_loader::{Attachment, Globals, LoaderError, probe};
 
 pub(crate) use events::Events;
 
-use crate::host::Devices;
+use crate::host::{Devices, Renewed};
 
 /// A slot of the engine.
 pub(crate) struct SlotDevice {
@@ -42,6 +42,7 @@ pub(crate) struct Labels {
 pub(crate) struct DataPlane {
     plane: signet_loader::DataPlane,
     globals: Globals,
+    underlay: u32,
     kernel: String,
     /// Interface and addresses of each endpoint that is attached.
     attached: BTreeMap<u16, (u32, Vec<IpAddr>)>,
@@ -73,6 +74,7 @@ impl DataPlane {
         Ok(Self {
             plane,
             globals,
+            underlay: devices.underlay.index,
             kernel,
             attached: BTreeMap::new(),
             granted: BTreeSet::new(),
@@ -95,6 +97,75 @@ impl DataPlane {
             .take_events()
             .ok_or("the event ring is being read already")?;
         Events::new(ring)
+    }
+
+    /// Follows devices that were made anew.
+    ///
+    /// # Errors
+    /// One line that names the device; [`DataPlane::put_back`] tries again.
+    pub(crate) fn follow(&mut self, renewed: &Renewed) -> Result<(), String> {
+        if let Some(underlay) = renewed.underlay {
+            self.underlay = underlay;
+        }
+        if let Some((hold, _)) = &renewed.hold {
+            self.globals.hold_ifindex = *hold;
+        }
+        if let Some(signet0) = renewed.signet0 {
+            self.globals.signet0_ifindex = signet0;
+        }
+        self.put_back()?;
+        // Slots that this agent has not heard of are those of the one before.
+        let mut globals = self.globals;
+        if globals.slot_ifindex == [0; abi::SLOTS] {
+            globals.slot_ifindex = self.plane.maps.config().map_err(said)?.slot_ifindex;
+        }
+        self.plane.configure(&globals).map_err(said)
+    }
+
+    /// Attaches programs again that somebody has detached; which they were.
+    ///
+    /// # Errors
+    /// One line that names program and device.
+    pub(crate) fn put_back(&mut self) -> Result<Vec<String>, String> {
+        let there = self.plane.attachments().map_err(said)?;
+        let own = [
+            (Hook::UnderlayGuard, self.underlay),
+            (Hook::FromHold, self.globals.hold_ifindex),
+            (Hook::ToTunnel, self.globals.signet0_ifindex),
+        ];
+        let slots = self
+            .globals
+            .slot_ifindex
+            .map(|slot| (Hook::FromTunnel, slot));
+        let own = own
+            .into_iter()
+            .chain(slots)
+            .map(|(hook, ifindex)| Attachment {
+                hook,
+                ifindex,
+                endpoint: 0,
+            });
+        let pods = self.attached.iter().flat_map(|(endpoint, (ifindex, _))| {
+            [Hook::ToWorkload, Hook::FromWorkload].map(|hook| Attachment {
+                hook,
+                ifindex: *ifindex,
+                endpoint: *endpoint,
+            })
+        });
+        let missing: Vec<_> = own
+            .chain(pods)
+            .filter(|wanted| wanted.ifindex != 0 && !there.contains(wanted))
+            .collect();
+        let mut names = Vec::new();
+        for lost in missing {
+            // A device that is gone is told by others, and takes its programs along.
+            let Some(device) = device_name(lost.ifindex) else {
+                continue;
+            };
+            self.plane.put_back(lost).map_err(said)?;
+            names.push(format!("{} of {device}", lost.hook.as_str()));
+        }
+        Ok(names)
     }
 
     /// Attaches to the engine's slots and sends into them from now on.
@@ -234,7 +305,7 @@ impl DataPlane {
         self.forget_interface(number, ifindex)?;
         self.forget_addresses(number, addresses.iter())?;
         self.plane.maps.endpoints.remove(&number)?;
-        if nix::net::if_::if_indextoname(ifindex).is_err() {
+        if device_name(ifindex).is_none() {
             self.plane.detach_endpoint(index.0)?;
         }
         Ok(())
@@ -317,6 +388,12 @@ pub(crate) fn clean_up(root: &Path) -> Result<Vec<String>, String> {
     }
     signet_loader::DataPlane::remove(root).map_err(said)?;
     Ok(vec![format!("programs and maps under {}", root.display())])
+}
+
+/// An unknown number comes back as an empty name instead of an error.
+fn device_name(ifindex: u32) -> Option<String> {
+    let name = nix::net::if_::if_indextoname(ifindex).ok()?;
+    (!name.is_empty()).then(|| name.to_string_lossy().into_owned())
 }
 
 fn said(error: LoaderError) -> String {

@@ -14,7 +14,7 @@ use super::{Executor, inbox::Message};
 use crate::{
     clock,
     dataplane::SlotDevice,
-    hold::Held,
+    hold::{Held, HoldDevice},
     identity::StreamStatus,
     observe, sources,
     state::StoredBundle,
@@ -284,23 +284,75 @@ impl Executor {
                 "pins of a vanished interface are left behind"
             );
         }
+        // No route may name it; the engine tells of another when it has one.
+        self.slots.retain(|slot| *slot != ifindex);
+        if self.host.needs(ifindex) {
+            self.host.look_soon();
+        }
+        self.reconcile_host().await;
     }
 
     pub(super) async fn reconcile_host(&mut self) {
+        match self.bring_host_in_line().await {
+            Ok(()) => {
+                self.health.host(None);
+            }
+            Err(problem) => {
+                if self.health.host(Some(problem.clone())) {
+                    tracing::error!(
+                        problem,
+                        "host network is not in line; tried again each second"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Devices first, then the programs on them, then the routes that lead there.
+    async fn bring_host_in_line(&mut self) -> Result<(), String> {
+        let renewed = self.host.renew().await?;
+        if renewed.is_something() {
+            tracing::warn!(
+                devices = renewed.names().join(", "),
+                "devices were removed from outside; they are made anew"
+            );
+            let followed = self.dataplane.follow(&renewed);
+            if let Some((_, file)) = renewed.hold {
+                self.hold = HoldDevice::new(file, self.inbox.clone())?;
+            }
+            followed?;
+        }
         let facts = sources::host_facts(
             &self.cluster.view,
             &self.facts.node_name,
             self.facts.underlay_ip,
             self.slots.clone(),
         );
-        match self.host.reconcile(facts).await {
-            Ok(()) => self.health.host(None),
+        let changed = self.host.reconcile(facts).await?;
+        if !changed.is_empty() {
+            tracing::warn!(
+                changed = changed.join(", "),
+                "host network was changed from outside; it is in line again"
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_programs_back(&mut self) {
+        match self.dataplane.put_back() {
+            Ok(names) => {
+                if !names.is_empty() {
+                    tracing::warn!(
+                        programs = names.join(", "),
+                        "programs were detached from outside; they are attached again"
+                    );
+                }
+                self.health.data_path(Ok(self.dataplane.describe()));
+            }
             Err(problem) => {
-                tracing::error!(
-                    problem,
-                    "host network is not in line; tried again in a second"
-                );
-                self.health.host(Some(problem));
+                if self.health.data_path(Err(problem.clone())) {
+                    tracing::error!(problem, "data path is not whole; tried again each second");
+                }
             }
         }
     }

@@ -33,7 +33,8 @@ impl Executor {
         let sequence = self.identity_status.bundle_sequence;
         self.metrics.bundle_sequence.set(clamp(sequence));
         self.measure_core();
-        // Does nothing unless the last try failed.
+        // Both look at the kernel, and do nothing unless somebody else has changed what is ours.
         self.reconcile_host().await;
+        self.put_programs_back();
     }
 }

@@ -90,6 +90,21 @@ impl Netlink {
             .map_err(|error| format!("device {} cannot be brought up: {error}", link.name))
     }
 
+    /// Brings the engine's devices up. One that is gone is the engine's to tell.
+    pub(crate) async fn set_slots_up(&self, slots: &[u32]) -> Result<(), String> {
+        for slot in slots {
+            let builder = LinkUnspec::new_with_index(*slot).up();
+            match self.handle.link().set(builder.build()).execute().await {
+                Ok(()) => {}
+                Err(error) if is_missing(&error) => {}
+                Err(error) => {
+                    return Err(format!("slot device {slot} cannot be brought up: {error}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn delete_link(&self, link: &Link) -> Result<(), String> {
         self.handle
             .link()

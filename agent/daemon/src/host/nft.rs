@@ -3,7 +3,11 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
+    time::Duration,
 };
+
+/// Whether it is still there is asked this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(20);
 
 /// Removes our table, whether it is there or not.
 const REMOVE: &str = "table inet signet\ndelete table inet signet\n";
@@ -40,6 +44,36 @@ pub(crate) fn ruleset() -> String {
 /// One line that names `nft`: it is missing, or it refused.
 pub(crate) fn apply() -> Result<(), String> {
     run(&ruleset())
+}
+
+/// Loads the table again when it is gone: a firewall's reload often begins with `flush ruleset`.
+pub(crate) async fn keep() {
+    loop {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        // `nft` is a program to wait for, and the executor must not.
+        let result = tokio::task::spawn_blocking(|| (!is_there()).then(apply)).await;
+        match result {
+            Ok(Some(Ok(()))) => {
+                tracing::warn!(
+                    "nft table inet signet was removed from outside; it is loaded again"
+                );
+            }
+            Ok(Some(Err(problem))) => tracing::debug!(problem, "nft table is not loaded"),
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
+
+/// Whether the table is loaded with both its chains.
+fn is_there() -> bool {
+    let listed = Command::new("nft")
+        .args(["list", "table", "inet", "signet"])
+        .stdin(Stdio::null())
+        .output();
+    listed.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout);
+        output.status.success() && text.contains("keep_source") && text.contains("clamp_mss")
+    })
 }
 
 /// Removes the table.
