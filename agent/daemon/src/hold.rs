@@ -1,7 +1,8 @@
 //! The hold TAP: packets that wait come out of it, and go back into it when their pair is open.
 //!
 //! A frame is `virtio_net_hdr | Ethernet | IP packet`. The first two parts are kept beside the
-//! packet, unchanged, so that a super-packet is written back as the kernel made it.
+//! packet, unchanged, so that a super-packet is written back as the kernel made it. So is the
+//! ticket, by which the data path knows when the last that waited is back.
 
 use std::{
     fs::File,
@@ -16,19 +17,21 @@ use crate::{executor::Inbox, watched};
 
 /// `struct virtio_net_hdr`.
 const VNET_LEN: usize = 10;
+/// Its ticket, in front of a packet that waits.
+const TICKET_LEN: usize = 2;
 /// Bytes in front of the IP packet.
 const FRONT: usize = VNET_LEN + HOLD_HEADER_LEN;
 /// The largest frame: a super-packet with everything in front.
 const MAX_FRAME: usize = FRONT + 65_536;
 
-/// A packet that waits, as the core keeps it: virtio header, then the IP packet.
+/// A packet that waits, as the core keeps it: ticket, virtio header, then the IP packet.
 ///
-/// The core neither reads nor changes it; the header in front is what makes it whole again.
+/// The core neither reads nor changes it; what is in front is what makes it whole again.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) header: HoldHeader,
     pub(crate) destination: std::net::IpAddr,
-    /// `virtio_net_hdr | IP packet`.
+    /// `ticket | virtio_net_hdr | IP packet`.
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -38,7 +41,8 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Held> {
     let header = HoldHeader::parse(rest)?;
     let packet = rest.get(HOLD_HEADER_LEN..)?;
     let destination = destination(packet)?;
-    let mut bytes = Vec::with_capacity(VNET_LEN + packet.len());
+    let mut bytes = Vec::with_capacity(TICKET_LEN + VNET_LEN + packet.len());
+    bytes.extend_from_slice(&header.ticket.to_be_bytes());
     bytes.extend_from_slice(vnet);
     bytes.extend_from_slice(packet);
     Some(Held {
@@ -50,7 +54,8 @@ pub(crate) fn parse(frame: &[u8]) -> Option<Held> {
 
 /// The frame to write back.
 pub(crate) fn frame(endpoint: u16, generation: u32, bytes: &[u8]) -> Option<Vec<u8>> {
-    let (vnet, packet) = bytes.split_first_chunk::<VNET_LEN>()?;
+    let (ticket, rest) = bytes.split_first_chunk::<TICKET_LEN>()?;
+    let (vnet, packet) = rest.split_first_chunk::<VNET_LEN>()?;
     let ethertype = match packet.first()? >> 4 {
         4 => 0x0800,
         6 => 0x86dd,
@@ -62,6 +67,7 @@ pub(crate) fn frame(endpoint: u16, generation: u32, bytes: &[u8]) -> Option<Vec<
         &HoldHeader {
             endpoint,
             generation,
+            ticket: u16::from_be_bytes(*ticket),
             ethertype,
         }
         .to_bytes(),
@@ -151,6 +157,7 @@ mod tests {
             HoldHeader {
                 endpoint: 0x1234,
                 generation: 0x89ab_cdef,
+                ticket: 0x4567,
                 ethertype,
             }
             .to_bytes(),
@@ -193,7 +200,7 @@ mod tests {
         let mut not_ip = whole;
         not_ip[FRONT] = 0x50;
         assert_eq!(parse(&not_ip), None);
-        assert_eq!(frame(1, 1, &[0; VNET_LEN]), None);
+        assert_eq!(frame(1, 1, &[0; TICKET_LEN + VNET_LEN]), None);
         assert_eq!(frame(1, 1, &[]), None);
     }
 }
