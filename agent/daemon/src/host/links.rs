@@ -3,7 +3,7 @@
 use rtnetlink::{
     MulticastGroup,
     packet_core::NetlinkPayload,
-    packet_route::{RouteNetlinkMessage, link::LinkAttribute},
+    packet_route::{AddressFamily, RouteNetlinkMessage, link::LinkAttribute},
 };
 use tokio_stream::StreamExt as _;
 
@@ -74,6 +74,8 @@ pub(crate) fn watch(inbox: Inbox) -> Result<(), String> {
         while let Some((message, _)) = messages.next().await {
             if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) =
                 message.payload
+                // A port that leaves its bridge is told of in the same words; the device stays.
+                && link.header.interface_family != AddressFamily::Bridge
             {
                 inbox.link_gone(link.header.index).await;
             }
