@@ -7,6 +7,7 @@ mod netlink;
 mod nft;
 mod plan;
 mod sysctl;
+mod unenforced;
 
 use std::{
     fs::File,
@@ -72,6 +73,7 @@ pub(crate) struct Host {
     underlay_address: IpAddr,
     applied: Option<HostFacts>,
     looked: Instant,
+    unenforced: unenforced::Unenforced,
 }
 
 impl Host {
@@ -98,6 +100,7 @@ impl Host {
             underlay_address,
             applied: None,
             looked: Instant::now(),
+            unenforced: unenforced::Unenforced::start(),
         };
         host.bring_rules_in_line().await?;
         if let Err(problem) = nft::apply() {
@@ -185,6 +188,7 @@ impl Host {
     /// # Errors
     /// One line; what was done before stays, and the next call tries the rest again.
     pub(crate) async fn reconcile(&mut self, facts: HostFacts) -> Result<Vec<String>, String> {
+        self.unenforced.cover(&facts.own_pod_cidrs);
         let expected = self.applied.as_ref() == Some(&facts);
         if expected && self.looked.elapsed() < LOOK_AGAIN {
             return Ok(Vec::new());
@@ -312,6 +316,10 @@ pub(crate) async fn clean_up(netlink: &Netlink) -> Result<Vec<String>, String> {
     }
     match nft::remove() {
         Ok(()) => removed.push("nft table inet signet".into()),
+        Err(problem) => tracing::warn!(problem, "nft table may be left behind"),
+    }
+    match unenforced::remove() {
+        Ok(()) => removed.push("nft table inet signet_pods".into()),
         Err(problem) => tracing::warn!(problem, "nft table may be left behind"),
     }
     Ok(removed)

@@ -84,7 +84,11 @@ pub(crate) fn remove() -> Result<(), String> {
     run(REMOVE)
 }
 
-fn run(script: &str) -> Result<(), String> {
+/// Has a script done, in one transaction.
+///
+/// # Errors
+/// One line that names `nft`: it is missing, or it refused.
+pub(super) fn run(script: &str) -> Result<(), String> {
     let mut child = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
@@ -104,7 +108,7 @@ fn run(script: &str) -> Result<(), String> {
     }
     let text = String::from_utf8_lossy(&output.stderr);
     let first = text.lines().next().unwrap_or("no message");
-    Err(format!("nft refused table inet signet: {first}"))
+    Err(format!("nft refused a table: {first}"))
 }
 
 #[cfg(test)]
