@@ -293,6 +293,7 @@ fn commands_are_documented() -> Result<()> {
         "signet-identity",
         "signet-agent",
         "signet-tunnel",
+        "signet-cni",
     ] {
         let mut page = String::new();
         help(program, &mut Vec::new(), &mut page)?;
