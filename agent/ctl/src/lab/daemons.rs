@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use signet_agent_core::status::{EndpointAdded, Endpoints, Request, Status};
+use signet_agent_core::status::{Endpoints, Request, Status};
 
+use super::cni;
 use super::interrupt::{Attempt, wait_until};
 use super::plan;
 use super::process::{self, Spawn};
@@ -203,13 +204,9 @@ pub(crate) fn reenroll(lab: &Lab, node: &Node) -> Result<()> {
             .iter()
             .all(|endpoint| endpoint.pod_uid != pod.uid)
         {
-            let request = Request::EndpointAdd {
-                pod_uid: pod.uid.clone(),
-                ifname: pod.host_interface.clone(),
-            };
-            agent
-                .ask::<EndpointAdded>(&request)
-                .with_context(|| format!("enrol pod {}", pod.key()))?;
+            if let Err(refusal) = cni::add(lab, node, pod)? {
+                bail!("enrol pod {}: {refusal}", pod.key());
+            }
         }
     }
     Ok(())

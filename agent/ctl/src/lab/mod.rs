@@ -7,6 +7,7 @@ mod apply;
 mod ask;
 mod blueprint;
 mod capture;
+mod cni;
 mod daemons;
 mod demo;
 mod diff;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use signet_agent_core::status::{EndpointAdded, EndpointRemoved, Request};
 
+use super::cni;
 use super::fabric::MTU;
 use super::interrupt::{Attempt, wait_until};
 use super::link;
@@ -14,7 +14,6 @@ use super::netns;
 use super::plan::{gateway, host_prefix};
 use super::process::{self, Spawn};
 use super::state::{Lab, Node, Pod, Process};
-use crate::agent::Agent;
 
 /// How long the agent may take to learn of a pod and enforce it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,7 +31,7 @@ pub(crate) fn build(lab: &Lab, pod: &Pod) -> Result<()> {
     )?;
     link::batch(&pod.netns, &inside(node, pod))?;
     link::batch(&node.netns, &outside(node, pod))?;
-    enroll(node, pod)
+    enroll(lab, node, pod)
 }
 
 /// Starts the commands of the pod's containers.
@@ -67,19 +66,8 @@ pub(crate) fn stop(lab: &Lab, pod: &Pod) -> Result<()> {
         &netns::processes_in(std::slice::from_ref(&pod.netns)),
         Duration::from_secs(2),
     );
-    let node = node_of(lab, pod)?;
-    let request = Request::EndpointRemove {
-        pod_uid: pod.uid.clone(),
-    };
     // With the agent down, the veth's end is how it learns of it when it is back.
-    if node.agent.as_ref().is_some_and(Process::alive) {
-        Agent::new(&node.status_socket)
-            .ask::<EndpointRemoved>(&request)
-            .with_context(|| {
-                format!("withdraw pod {} from the agent on {}", pod.key(), node.name)
-            })?;
-    }
-    Ok(())
+    cni::del(lab, node_of(lab, pod)?, pod)
 }
 
 /// Removes the pod's namespace, and its veth and directory with it.
@@ -92,19 +80,14 @@ pub(crate) fn remove(lab: &Lab, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-fn enroll(node: &Node, pod: &Pod) -> Result<()> {
-    let request = Request::EndpointAdd {
-        pod_uid: pod.uid.clone(),
-        ifname: pod.host_interface.clone(),
-    };
-    let agent = Agent::new(&node.status_socket);
+fn enroll(lab: &Lab, node: &Node, pod: &Pod) -> Result<()> {
     // The agent reads the same manifests, but a little later.
     let what = format!("pod {} enrolled by the agent on {}:", pod.key(), node.name);
     wait_until(&what, PATIENCE, || {
-        match agent.ask::<EndpointAdded>(&request) {
-            Ok(_) => Ok(Attempt::Done(())),
-            Err(error) => Ok(Attempt::NotYet(format!("{error:#}"))),
-        }
+        Ok(match cni::add(lab, node, pod)? {
+            Ok(()) => Attempt::Done(()),
+            Err(refusal) => Attempt::NotYet(refusal),
+        })
     })
 }
 
