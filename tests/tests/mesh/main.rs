@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod cni;
 mod first_contact;
 mod hostile;
 mod leak;
