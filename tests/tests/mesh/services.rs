@@ -244,7 +244,11 @@ fn control(lab: &Lab, web: &str) -> Result<()> {
         &["flush", "chain", "inet", "signet", "keep_source"],
     )?;
     for family in FAMILIES {
-        netns::udp_echo(web, service(REMOTE, family, PORT), CANARY, SHORT, 2).unwrap_err();
+        let answer = netns::udp_echo(web, service(REMOTE, family, PORT), CANARY, SHORT, 2);
+        assert!(
+            answer.is_err(),
+            "{family:?} went through without keep_source"
+        );
     }
     wait("SOURCE_TRANSLATED to be counted", SOON, || {
         Ok(lab.dropped("node1", "SOURCE_TRANSLATED")? > 0)
