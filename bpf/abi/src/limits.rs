@@ -58,9 +58,9 @@ pub const CT_OTHER_NS: u64 = 30_000_000_000;
 /// How long the ports of a fragmented datagram are remembered, ns.
 pub const FRAGMENT_NS: u64 = 30_000_000_000;
 /// One packet of an endpoint may go to the hold device in this time, ns, ...
-pub const HOLD_INTERVAL_NS: u64 = 500_000;
+pub const HOLD_INTERVAL_NS: u64 = 1_000_000;
 /// ... and so many of these times may be used at once, ns: 512 packets.
-pub const HOLD_BURST_NS: u64 = 256_000_000;
+pub const HOLD_BURST_NS: u64 = 512_000_000;
 /// How long packets of a pair whose row is there by now still queue behind those that wait, ns,
 /// counted from the last that came without a row. More than a packet may wait.
 pub const HOLD_ORDER_NS: u64 = 4_000_000_000;

@@ -74,7 +74,7 @@ fn error(from: &str, frame: &Frame) -> Frame {
 }
 
 impl World {
-    fn go(&mut self, hook: Hook, packet: Packet) -> Outcome {
+    pub(crate) fn go(&mut self, hook: Hook, packet: Packet) -> Outcome {
         self.prog.run(hook, &packet).unwrap()
     }
 

@@ -12,6 +12,7 @@ mod flows;
 mod from_hold;
 mod from_tunnel;
 mod from_workload;
+mod hold;
 mod to_tunnel;
 mod to_workload;
 mod underlay_guard;
