@@ -202,8 +202,14 @@ impl Executor {
                     // One peer that never stops talking must not keep packets waiting.
                     self.take_waiting(&mut outbox).await;
                 }
-                Some(held) = outbox.held.recv() => self.take_held(held).await,
-                Some(event) = outbox.events.recv() => self.take_event(event).await,
+                Some(held) = outbox.held.recv() => {
+                    self.take_held(held).await;
+                    self.take_waiting(&mut outbox).await;
+                }
+                Some(event) = outbox.events.recv() => {
+                    self.take_event(event).await;
+                    self.take_waiting(&mut outbox).await;
+                }
             }
         }
         tracing::info!("agent stops; what is authenticated goes on without it");
