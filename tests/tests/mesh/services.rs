@@ -129,9 +129,9 @@ fn talk(lab: &Lab, web: &str) -> Result<()> {
     let slot = lab.ask("node1", &["peers"])?;
     let slot = slot.pointer("/peers/0/slot").and_then(Value::as_u64);
     let slot = format!("sgslot{}", slot.context("slot")?);
-    let large: Vec<u8> = (0..3_000_000u32)
+    let large: Vec<u8> = (0..1_000_000u32)
         .flat_map(|n| (n % 65_521).to_be_bytes())
-        .take(3_000_000)
+        .take(1_000_000)
         .collect();
     for family in FAMILIES {
         for n in [REMOTE, LOCAL, SELF, ALL] {
@@ -144,8 +144,8 @@ fn talk(lab: &Lab, web: &str) -> Result<()> {
         for n in [REMOTE, LOCAL, SELF] {
             let to = service(n, family, PORT);
             let frames = netns::capture(&node, &slot, || {
-                netns::tcp_echo(web, to, &large, Duration::from_secs(20))
-                    .with_context(|| format!("3 MB through {to}"))
+                netns::tcp_echo(web, to, &large, Duration::from_secs(60))
+                    .with_context(|| format!("1 MB through {to}"))
             })?;
             // What is for another node is whole when the engine gets it, and when it is back from there.
             for side in [true, false] {
