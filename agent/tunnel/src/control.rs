@@ -8,7 +8,10 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Read, Write},
     net::Shutdown,
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::FileTypeExt as _,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::stat::{Mode, umask};
 use signet_wg::{
     Engine,
@@ -67,6 +70,12 @@ impl ControlSocket {
     /// Makes the socket, mode 0600, in place of one a dead process left.
     pub(crate) fn bind(path: &Path) -> Result<Self> {
         let shown = path.display();
+        if let Ok(found) = fs::symlink_metadata(path) {
+            ensure!(
+                found.file_type().is_socket(),
+                "{shown} is there and is no socket; choose another with --control-socket"
+            );
+        }
         let lock = lock(path)?;
         match fs::remove_file(path) {
             Ok(()) => {}

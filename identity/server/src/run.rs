@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     os::unix::{
-        fs::{DirBuilderExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
         net::UnixStream as StdUnixStream,
     },
     path::Path,
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sys::stat::{Mode, umask};
 use signet_crypto::tls::SvidStore;
 use signet_identity_api::{
@@ -180,8 +180,13 @@ fn listen_unix(path: &Path) -> Result<UnixListener> {
                  with --admin-socket"
             ));
         }
-        // Left behind by a process that was killed.
+        // Left behind by a process that was killed. A file refuses connections too.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            let found = fs::symlink_metadata(path).map(|it| it.file_type().is_socket());
+            ensure!(
+                found.is_ok_and(|is_socket| is_socket),
+                "{shown} is there and is no socket; choose another with --admin-socket"
+            );
             fs::remove_file(path)
                 .map_err(|error| anyhow!("admin socket {shown}: {error}; {hint}"))?;
         }

@@ -70,6 +70,12 @@ pub(crate) enum StoreError {
         missing: u64,
     },
     #[error(
+        "{lock} is damaged (it holds no number of changes), so nobody can tell whether the store \
+         beside it is a backup; if it is not, remove {lock}",
+        lock = lock.display()
+    )]
+    Uncounted { lock: PathBuf },
+    #[error(
         "store {path} has format {found}, and this program knows format {known} only; run the \
          version that wrote it",
         path = path.display()

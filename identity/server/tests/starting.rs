@@ -53,6 +53,34 @@ fn a_port_in_use_is_named_with_the_flag() {
 }
 
 #[test]
+fn a_file_in_the_place_of_the_admin_socket_is_left_alone() {
+    let place = Place::new();
+    fs::write(place.path("admin.sock"), "somebody's").unwrap();
+    let line = place.refused(&[]);
+    assert!(
+        line.contains("admin.sock is there and is no socket") && line.contains("--admin-socket"),
+        "{line}"
+    );
+    assert_eq!(fs::read(place.path("admin.sock")).unwrap(), b"somebody's");
+}
+
+#[test]
+fn a_damaged_count_of_changes_is_named_and_an_empty_one_is_none() {
+    let place = Place::new();
+    drop(place.start(&[]));
+    let lock = place.path("data").join("identity.lock");
+    fs::write(&lock, "no number").unwrap();
+    let line = place.refused(&[]);
+    assert!(
+        line.contains("identity.lock is damaged") && line.contains("remove"),
+        "{line}"
+    );
+    assert_eq!(fs::read(&lock).unwrap(), b"no number");
+    fs::write(&lock, "").unwrap();
+    drop(place.start(&[]));
+}
+
+#[test]
 fn an_address_of_another_machine_is_named() {
     let place = Place::new();
     let mut command = place.command(&[]);

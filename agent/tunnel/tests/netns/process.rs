@@ -120,6 +120,11 @@ fn what_is_taken_is_named() {
         assert!(said.contains(expected), "{arguments:?}: {said}");
         assert!(!fs::exists(&ours).unwrap(), "a socket stayed behind");
     }
+    fs::write(&ours, "somebody's").unwrap();
+    let (status, said) = refused(&net.a, &["--control-socket", &ours]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("is no socket"), "{said}");
+    assert_eq!(fs::read(&ours).unwrap(), b"somebody's");
     let unprivileged = command(&net.a, "setpriv")
         .args([
             "--reuid",

@@ -50,8 +50,13 @@ impl Commits {
         let mut text = [0; WIDTH];
         let length = read_up_to(&file, &mut text).map_err(io)?;
         let text = String::from_utf8_lossy(&text[..length]);
-        // Without a number that can be read, nothing is known: as if the file was not there.
-        let noted = text.trim().parse().unwrap_or_default();
+        let noted = match text.trim() {
+            // Made, and nothing written yet: as if it was not there.
+            "" => 0,
+            number => number
+                .parse()
+                .map_err(|_| StoreError::Uncounted { lock: path.clone() })?,
+        };
         Ok(Self {
             path,
             file,
