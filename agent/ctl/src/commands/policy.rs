@@ -176,19 +176,17 @@ fn name(asked: &str, party: &Party) -> String {
 fn flow(text: &str) -> Result<(u16, String), String> {
     let wrong = || format!("{text:?}: use PORT/PROTOCOL such as 3306/tcp, or icmp");
     let (port, proto) = match text.split_once('/') {
-        Some((port, proto)) => (port.parse().map_err(|_| wrong())?, proto),
-        None if text.parse::<u16>().is_ok() => return Err(wrong()),
-        None => (0, text),
+        Some((port, proto)) => (Some(port.parse().map_err(|_| wrong())?), proto),
+        None => (None, text),
     };
-    if proto.is_empty() || !proto.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(wrong());
+    let proto = proto.to_ascii_lowercase();
+    match (proto.as_str(), port) {
+        ("tcp" | "udp" | "sctp", Some(port)) if port > 0 => Ok((port, proto.to_ascii_uppercase())),
+        (number, Some(port)) if number.parse::<u8>().is_ok() => Ok((port, proto)),
+        ("icmp", None) => Ok((0, "ICMP".to_owned())),
+        ("icmpv6", None) => Ok((0, "ICMPv6".to_owned())),
+        _ => Err(wrong()),
     }
-    let proto = if proto.eq_ignore_ascii_case("icmpv6") {
-        "ICMPv6".to_owned()
-    } else {
-        proto.to_ascii_uppercase()
-    };
-    Ok((port, proto))
 }
 
 #[cfg(test)]
@@ -199,8 +197,20 @@ mod tests {
     fn ports_are_written_as_in_kubernetes() {
         assert_eq!(flow("3306/tcp").unwrap(), (3306, "TCP".into()));
         assert_eq!(flow("53/UDP").unwrap(), (53, "UDP".into()));
+        assert_eq!(flow("0/47").unwrap(), (0, "47".into()));
         assert_eq!(flow("icmpv6").unwrap(), (0, "ICMPv6".into()));
-        for bad in ["3306", "x/tcp", "70000/tcp", "1/", "", "/tcp"] {
+        for bad in [
+            "3306",
+            "x/tcp",
+            "70000/tcp",
+            "0/tcp",
+            "tcp",
+            "8/icmp",
+            "33/foo",
+            "1/",
+            "",
+            "/tcp",
+        ] {
             flow(bad).unwrap_err();
         }
     }

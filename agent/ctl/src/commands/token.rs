@@ -22,7 +22,7 @@ enum What {
     /// A join token for one node and one use; put it into the file of the agent's --join-token-file
     Create {
         /// Name of the Node object
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         node: String,
         /// Seconds until it is void
         #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]

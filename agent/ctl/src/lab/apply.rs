@@ -23,7 +23,7 @@ use crate::output::{self, Format};
 #[derive(Args, Debug)]
 pub(crate) struct Apply {
     /// Name of the lab
-    #[arg(long, default_value = "demo")]
+    #[arg(long, default_value = "demo", value_parser = super::names::lab_name)]
     pub(crate) name: String,
     /// Directory of Kubernetes YAML; the lab's own one if left out
     #[arg(long, value_name = "DIR")]
@@ -54,8 +54,7 @@ pub(crate) fn run(options: &Apply, format: Format) -> Result<u8> {
 /// A directory with any problem is refused before anything is changed.
 pub(crate) fn apply(name: &str, directory: Option<&Path>, progress: &Progress) -> Result<Diff> {
     up::require_root()?;
-    let _lock = state::lock(name)?;
-    let running = Lab::load(name)?;
+    let (_lock, running) = state::lock_lab(name)?;
     if running.phase != Phase::Ready {
         bail!(
             "lab {name:?} was not brought up completely; `signetctl lab down --name {name}` removes it"

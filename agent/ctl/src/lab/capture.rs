@@ -29,7 +29,7 @@ use crate::output::{self, Format};
 #[derive(Args, Debug)]
 pub(crate) struct Capture {
     /// Name of the lab
-    #[arg(long, default_value = "demo")]
+    #[arg(long, default_value = "demo", value_parser = names::lab_name)]
     name: String,
     /// Where to put the files, one per interface
     #[arg(long, value_name = "DIR", default_value = ".")]

@@ -20,7 +20,7 @@ use super::up;
 #[derive(Args, Debug)]
 pub(crate) struct Down {
     /// Name of the lab
-    #[arg(long, default_value = "demo")]
+    #[arg(long, default_value = "demo", value_parser = names::lab_name)]
     name: String,
     /// Remove all labs of this machine
     #[arg(long, conflicts_with = "name")]

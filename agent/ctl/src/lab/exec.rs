@@ -17,7 +17,7 @@ use super::up;
 #[derive(Args, Debug)]
 pub(crate) struct Exec {
     /// Name of the lab
-    #[arg(long, default_value = "demo")]
+    #[arg(long, default_value = "demo", value_parser = names::lab_name)]
     name: String,
     /// A pod (NAME or NAMESPACE/NAME), a node, or `identity`
     place: String,

@@ -51,6 +51,7 @@ pub(crate) fn materialise(objects: Vec<Object>, lab: &mut Lab) -> Result<Materia
     );
     for mut object in objects {
         let place = format!("{}: {}", object.file.display(), object.key());
+        names::check_length(&file_name(&object.key())).context(place.clone())?;
         if object.kind == "Pod" {
             let pod = pod::pod(&mut object, lab, &mut taken, &made).context(place)?;
             made.pods.insert(pod.key(), pod);

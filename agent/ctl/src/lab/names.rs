@@ -29,9 +29,32 @@ pub(crate) fn check_lab_name(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// [`check_lab_name`] for command lines.
+pub(crate) fn lab_name(text: &str) -> Result<String, String> {
+    match check_lab_name(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => Err("use 1 to 12 of a-z and 0-9".to_owned()),
+    }
+}
+
 /// Prefix of all namespaces of a lab.
 pub(crate) fn netns_prefix(lab: &str) -> String {
     format!("sg-{lab}-")
+}
+
+/// The kernel's limit on a file's name. Namespaces, objects and pods all are files or folders.
+const NAME_MAX: usize = 255;
+
+/// Refuses what has too long a name for the files that a lab makes of it.
+pub(crate) fn check_length(file_name: &str) -> Result<()> {
+    let length = file_name.len();
+    if length > NAME_MAX {
+        bail!(
+            "the lab would make a file of {length} characters of its name, and {NAME_MAX} is the most; \
+             give it a shorter one"
+        );
+    }
+    Ok(())
 }
 
 /// Namespace of a node, or of the identity service.
@@ -91,6 +114,13 @@ mod tests {
             check_lab_name(bad).unwrap_err();
         }
         assert!(!node_netns("demo2", "n1").starts_with(&netns_prefix("demo")));
+    }
+
+    #[test]
+    fn names_of_files_fit_the_kernel() {
+        check_length(&pod_netns("demo", "node1", &"p".repeat(240))).unwrap();
+        let error = check_length(&pod_netns("demo", "node1", &"p".repeat(253))).unwrap_err();
+        assert!(error.to_string().contains("shorter"), "{error}");
     }
 
     #[test]

@@ -18,13 +18,13 @@ use super::up::{self, record};
 #[derive(Args, Debug)]
 pub(crate) struct Restart {
     /// Name of the lab
-    #[arg(long, default_value = "demo")]
+    #[arg(long, default_value = "demo", value_parser = names::lab_name)]
     name: String,
     /// A node, or `identity`; everything that is down if left out
     place: Option<String>,
-    /// Which of the node's programs
-    #[arg(value_enum, default_value = "agent", requires = "place")]
-    program: Program,
+    /// Which of the node's programs; the agent if left out
+    #[arg(value_enum, requires = "place")]
+    program: Option<Program>,
 }
 
 /// A program of a node.
@@ -38,8 +38,7 @@ pub(crate) enum Program {
 pub(crate) fn run(options: &Restart) -> Result<u8> {
     up::require_root()?;
     interrupt::watch()?;
-    let _lock = state::lock(&options.name)?;
-    let mut lab = Lab::load(&options.name)?;
+    let (_lock, mut lab) = state::lock_lab(&options.name)?;
     if lab.phase != Phase::Ready {
         let name = &options.name;
         bail!(
@@ -49,6 +48,9 @@ pub(crate) fn run(options: &Restart) -> Result<u8> {
     let progress = Progress::new();
     match options.place.as_deref() {
         None => all(&mut lab, &progress)?,
+        Some(names::IDENTITY) if options.program.is_some() => {
+            bail!("{} is one program; name nothing behind it", names::IDENTITY);
+        }
         Some(names::IDENTITY) => identity(&mut lab, &progress)?,
         Some(node) if !lab.nodes.contains_key(node) => {
             let nodes: Vec<&str> = lab.nodes.keys().map(String::as_str).collect();
@@ -59,8 +61,8 @@ pub(crate) fn run(options: &Restart) -> Result<u8> {
             );
         }
         Some(node) => match options.program {
-            Program::Agent => agent(&mut lab, node, &progress)?,
-            Program::Tunnel => tunnel(&mut lab, node, &progress)?,
+            None | Some(Program::Agent) => agent(&mut lab, node, &progress)?,
+            Some(Program::Tunnel) => tunnel(&mut lab, node, &progress)?,
         },
     }
     Ok(0)

@@ -45,14 +45,15 @@ pub(crate) fn run(lab: &Lab, pod: &Pod) -> Result<Vec<Process>> {
             ("SIGNET_LAB".to_owned(), lab.name.clone()),
         ];
         env.extend(container.env.iter().cloned());
-        processes.push(process::spawn(Spawn {
+        let spawned = process::spawn(Spawn {
             name: &container.name,
             netns: &pod.netns,
             command: container.command.clone(),
             env,
             log: pod.dir.join(format!("{}.log", container.name)),
             dir: Some(&pod.dir),
-        })?);
+        });
+        processes.push(spawned.with_context(|| format!("pod {}", pod.key()))?);
     }
     Ok(processes)
 }

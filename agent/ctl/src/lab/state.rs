@@ -255,6 +255,23 @@ impl Lock {
     }
 }
 
+/// Takes the lock of a lab that is there.
+///
+/// # Errors
+/// As [`lock`] and [`Lab::load`]; no lock stays behind where there is no lab.
+pub(crate) fn lock_lab(name: &str) -> Result<(Lock, Lab)> {
+    let lock = lock(name)?;
+    match Lab::load(name) {
+        Ok(lab) => Ok((lock, lab)),
+        Err(error) => {
+            if !names::state_dir(name).exists() {
+                lock.retire();
+            }
+            Err(error)
+        }
+    }
+}
+
 /// Takes the lab's lock.
 ///
 /// # Errors

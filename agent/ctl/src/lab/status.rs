@@ -19,7 +19,7 @@ use crate::output::{self, Format, Paint};
 #[derive(Args, Debug)]
 pub(crate) struct Status {
     /// Name of the lab
-    #[arg(long, default_value = "demo")]
+    #[arg(long, default_value = "demo", value_parser = names::lab_name)]
     name: String,
 }
 

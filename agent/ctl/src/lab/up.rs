@@ -26,7 +26,7 @@ use crate::output::Format;
 #[derive(Args, Debug)]
 pub(crate) struct Up {
     /// Name of the lab, 1 to 12 of a-z and 0-9
-    #[arg(long, default_value = "demo")]
+    #[arg(long, default_value = "demo", value_parser = names::lab_name)]
     pub(crate) name: String,
     /// Number of nodes, unless the manifests have Node objects
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=64))]

@@ -27,7 +27,7 @@ use super::up::{self, Up};
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
     /// Name of the lab
-    #[arg(long, default_value = "demo")]
+    #[arg(long, default_value = "demo", value_parser = super::names::lab_name)]
     name: String,
     /// Directory with the shop: manifests/ to begin with, later/ for the second act
     #[arg(long, value_name = "DIR", default_value = "deploy/demo")]

@@ -35,6 +35,8 @@ pub(super) fn pod(
     let uid = uid(object, lab, replaced)?;
     let kept = before.filter(|pod| pod.uid == uid);
     let addresses = addresses(object, lab, &node, kept.as_ref(), taken)?;
+    let netns = pod_netns(object, lab, &node, kept.as_ref(), made);
+    names::check_length(&netns)?;
     let containers = containers(&object.value)?;
 
     let metadata = table(&mut object.value, "metadata")?;
@@ -51,7 +53,7 @@ pub(super) fn pod(
 
     Ok(Pod {
         uid,
-        netns: pod_netns(object, lab, &node, kept.as_ref(), made),
+        netns,
         interface: "eth0".to_owned(),
         host_interface: names::host_interface(&lab.name, &object.namespace, &object.name),
         dir: lab
@@ -102,6 +104,7 @@ fn addresses(
 ) -> Result<Vec<IpAddr>> {
     let wish = wanted_addresses(object)?;
     if !wish.is_empty() {
+        refuse_gateways(lab, &wish)?;
         return Ok(wish);
     }
     if let Some(pod) = kept {
@@ -119,6 +122,20 @@ fn addresses(
         .collect();
     taken.extend(addresses.iter().copied());
     Ok(addresses)
+}
+
+/// The first address of a range is the node's own, on every pod's interface.
+fn refuse_gateways(lab: &Lab, wish: &[IpAddr]) -> Result<()> {
+    for node in lab.nodes.values() {
+        let mut gateways = node.pod_cidrs.iter().map(plan::gateway);
+        if let Some(gateway) = gateways.find(|gateway| wish.contains(gateway)) {
+            bail!(
+                "status.podIPs {gateway} is the gateway of {}'s pods; choose another address",
+                node.name
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Addresses that pods ask for by name: nobody else may be given them.
@@ -159,6 +176,10 @@ fn containers(value: &Value) -> Result<Vec<Container>> {
     let mut found = Vec::new();
     for (index, container) in list.iter().enumerate() {
         let name = text(container, "/name").map_or_else(|| format!("{index}"), str::to_owned);
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !(1..=63).contains(&name.len()) || !name.bytes().all(is_name) {
+            bail!("container name {name:?} is no name; use 1 to 63 of a-z, 0-9 and '-'");
+        }
         let mut command = texts(container, "command");
         if command.is_empty() {
             continue; // Nothing to run: the pod is a namespace to `lab exec` into.

@@ -163,6 +163,18 @@ fn bad_objects_are_named() {
             "kind: Pod\nmetadata: {name: a}\nstatus: {podIPs: [{ip: 10.0.0.256}]}\n",
             "10.0.0.256",
         ),
+        (
+            "kind: Pod\nmetadata: {name: a}\nstatus: {podIPs: [{ip: 10.61.1.1}]}\n",
+            "gateway of node1",
+        ),
+        (
+            "kind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: ../b, command: [x]}]}\n",
+            "../b",
+        ),
+        (
+            &format!("kind: Pod\nmetadata: {{name: {}}}\n", "p".repeat(253)),
+            "shorter",
+        ),
         ("kind: Pod\nmetadata: {name: a, uid: 7}\n", "UID"),
         ("kind: Node\nmetadata: {name: n7}\n", "without this node"),
         (
