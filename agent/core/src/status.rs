@@ -27,6 +27,8 @@ pub enum Request {
     Explain(ExplainQuery),
     /// Answered by one [`AuditPeers`].
     AuditPeers,
+    /// Answered by one [`AuditLog`].
+    AuditLog,
     /// Attaches the programs to a pod's interface; answered by one [`EndpointAdded`] once nothing
     /// can pass unenforced.
     EndpointAdd {
@@ -556,6 +558,14 @@ pub struct ExplainedDirection {
 pub struct AuditPeers {
     /// Sorted by local pod, then remote pod.
     pub pairs: Vec<AuditPeer>,
+}
+
+/// Where the audit log is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditLog {
+    /// Folder of its segments, on the agent's machine.
+    pub directory: String,
 }
 
 /// One authenticated pair of a local and a remote pod.

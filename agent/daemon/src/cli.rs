@@ -45,6 +45,9 @@ pub(crate) struct RunArgs {
     /// Folder for the node's key, certificate and endpoints (made with mode 0700).
     #[arg(long, value_name = "DIR", default_value = "/var/lib/signet/agent")]
     pub(crate) data_dir: PathBuf,
+    /// Largest size of the audit log in the data folder; the oldest segments go.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(16..=1 << 20))]
+    pub(crate) audit_keep: u64,
     /// Folder with the cluster's manifests.
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: PathBuf,

@@ -22,6 +22,7 @@ const IDENTITY: &str = "identity";
 const TUNNEL: &str = "tunnel";
 const DATA_PATH: &str = "data path";
 const HOST: &str = "host network";
+const AUDIT: &str = "audit";
 
 impl Health {
     pub(crate) fn new() -> Self {
@@ -52,6 +53,11 @@ impl Health {
                 "not connected yet",
                 "start signet-tunnel with the --control-socket that is --tunnel-socket here",
             ),
+            entry(
+                AUDIT,
+                "log is not open yet",
+                "make room on the disk of --data-dir, or mend what the agent's log says; it is tried again every few seconds",
+            ),
         ];
         Self {
             checks: Arc::new(Mutex::new(checks)),
@@ -73,6 +79,12 @@ impl Health {
             ok,
             problem.unwrap_or_else(|| "devices, routes and rules are in place".into()),
         )
+    }
+
+    pub(crate) fn audit(&self, state: Result<String, String>) {
+        let ok = state.is_ok();
+        let (Ok(detail) | Err(detail)) = state;
+        self.set(AUDIT, ok, detail);
     }
 
     pub(crate) fn identity(&self, status: &IdentityStatus) {
@@ -145,6 +157,7 @@ mod tests {
         assert!(health.checks().iter().all(|check| check.hint.is_some()));
         health.data_path(Ok("6 programs".into()));
         health.host(None);
+        health.audit(Ok("written".into()));
         health.identity(&IdentityStatus {
             connected: true,
             ..IdentityStatus::default()

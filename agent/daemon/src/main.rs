@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod audit;
 mod channel;
 mod cli;
 mod clock;

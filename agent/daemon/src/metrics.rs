@@ -61,7 +61,16 @@ pub(crate) struct Metrics {
     passed_packets: CounterFamily,
     passed_bytes: CounterFamily,
     pub(crate) first_contact: Histogram,
+    pub(crate) audit_up: Gauge,
     pub(crate) audit_records: Counter,
+    pub(crate) audit_lost: Counter,
+    pub(crate) audit_suppressed: Counter,
+    pub(crate) audit_batches: Counter,
+    pub(crate) audit_checkpoints: Counter,
+    pub(crate) audit_checkpoint_at: Gauge,
+    pub(crate) audit_failures: Counter,
+    pub(crate) audit_bytes: Gauge,
+    pub(crate) audit_segments: Gauge,
 }
 
 impl Metrics {
@@ -202,7 +211,40 @@ impl Metrics {
                 "signet_contact_first_seconds",
                 "From a pair's first packet to the pair being open.",
             ),
-            audit_records: make.counter("signet_audit_records", "Audit records written."),
+            audit_up: make.gauge(
+                "signet_audit_up",
+                "1 while the audit log can be written.",
+            ),
+            audit_records: make.counter(
+                "signet_audit_records",
+                "Audit records written and signed.",
+            ),
+            audit_lost: make.counter(
+                "signet_audit_lost_records",
+                "Audit records that could not be written.",
+            ),
+            audit_suppressed: make.counter(
+                "signet_audit_suppressed_records",
+                "Refusals that came faster than they are recorded.",
+            ),
+            audit_batches: make.counter(
+                "signet_audit_batches",
+                "Batch signatures in the audit log, checkpoints not among them.",
+            ),
+            audit_checkpoints: make.counter(
+                "signet_audit_checkpoints",
+                "Checkpoints of the audit log.",
+            ),
+            audit_checkpoint_at: make.gauge(
+                "signet_audit_checkpoint_timestamp_seconds",
+                "Time of the last checkpoint of the audit log.",
+            ),
+            audit_failures: make.counter(
+                "signet_audit_write_failures",
+                "Times the audit log could not be opened or written.",
+            ),
+            audit_bytes: make.gauge("signet_audit_size_bytes", "Size of the audit log."),
+            audit_segments: make.gauge("signet_audit_segments", "Segments of the audit log."),
         }
     }
 

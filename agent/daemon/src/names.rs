@@ -18,6 +18,7 @@ const REMEMBERED: usize = 16_384;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
     pod: String,
+    uid: String,
     spiffe_id: String,
     node: String,
 }
@@ -29,6 +30,8 @@ pub(crate) struct Names {
     /// What the directory tells in passing: pods that the manifests here don't tell, or not yet.
     told: BTreeMap<IpAddr, Known>,
     pods: BTreeMap<String, String>,
+    /// Identities of pods by UID.
+    ids: BTreeMap<String, SpiffeId>,
     nodes: BTreeMap<String, String>,
 }
 
@@ -37,11 +40,16 @@ impl Names {
     pub(crate) fn learn_manifests(&mut self, snapshot: &Snapshot, trust_domain: &TrustDomain) {
         self.by_address.clear();
         self.pods.clear();
+        self.ids.clear();
         self.told.clear();
         for pod in snapshot.pods.values().filter(|pod| pod.has_identity()) {
             let id = SpiffeId::workload(trust_domain, &pod.namespace, &pod.service_account);
+            if let Ok(id) = &id {
+                self.ids.insert(pod.uid.clone(), id.clone());
+            }
             let known = Known {
                 pod: format!("{}/{}", pod.namespace, pod.name),
+                uid: pod.uid.clone(),
                 spiffe_id: id.map(|id| id.to_string()).unwrap_or_default(),
                 node: pod.node.clone().unwrap_or_default(),
             };
@@ -81,9 +89,14 @@ impl Names {
     fn learn(&mut self, entry: &Entry) {
         let known = Known {
             pod: entry.pod.full_name(),
+            uid: entry.uid.as_str().to_owned(),
             spiffe_id: entry.spiffe_id.to_string(),
             node: entry.node.name.clone(),
         };
+        if self.ids.len() < REMEMBERED {
+            self.ids
+                .insert(entry.uid.as_str().to_owned(), entry.spiffe_id.clone());
+        }
         self.pods
             .entry(entry.uid.as_str().to_owned())
             .or_insert_with(|| known.pod.clone());
@@ -110,6 +123,21 @@ impl Names {
                 class_name(class).map(str::to_owned)
             },
         }
+    }
+
+    /// Identity of a pod by its UID, if it is known at all.
+    pub(crate) fn id_of(&self, uid: &str) -> Option<SpiffeId> {
+        self.ids.get(uid).cloned()
+    }
+
+    /// UID and identity of the pod with this address.
+    pub(crate) fn pod_at(&self, address: IpAddr) -> Option<(String, Option<SpiffeId>)> {
+        let known = self
+            .told
+            .get(&address)
+            .or_else(|| self.by_address.get(&address))?;
+        let id = SpiffeId::new(known.spiffe_id.as_str()).ok();
+        Some((known.uid.clone(), id))
     }
 
     /// Name of a node, or its UID.

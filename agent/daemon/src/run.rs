@@ -6,6 +6,7 @@ use signet_agent_core::{
     Agent,
     io::{Config, Input, Limits, NodeUid, Timers},
 };
+use signet_audit::{chain::Owner, segment::SEGMENT_BYTES};
 use signet_crypto::{random::SystemRandom, tls::SvidStore};
 use signet_telemetry::{Catalog, serve};
 use tokio::{
@@ -14,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    audit::{self, Audit},
     channel::{self, Channels},
     cli::RunArgs,
     clock,
@@ -138,10 +140,23 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
         .map_err(|error| format!("manifests cannot be followed: {error}"))?;
     // Whatever tasks send before the executor reads waits in its inbox.
     running.send_replace(Some(Running {
+        audit: audit::folder(&args.data_dir),
         inbox: inbox.clone(),
         tunnel: tunnel_commands.clone(),
         netlink,
     }));
+    let log = audit::Setup {
+        folder: audit::folder(&args.data_dir),
+        key: data.file("audit.key"),
+        owner: Owner {
+            node: node_id.clone(),
+            boot_id: boot_id.clone(),
+        },
+        svid: service.svid.clone(),
+        segment: SEGMENT_BYTES,
+        keep: args.audit_keep << 20,
+    };
+    let audit = Audit::start(log, time.clone(), metrics.clone(), health.clone())?;
     let executor = Executor::new(Parts {
         facts: Facts {
             node_name: args.node_name.clone(),
@@ -167,6 +182,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
         reader,
         snapshot,
         cluster,
+        audit,
         metrics,
         health,
         inbox,

@@ -5,6 +5,7 @@
 
 mod answers;
 mod ask;
+mod audit;
 mod endpoints;
 mod explain;
 mod inbox;
@@ -37,6 +38,7 @@ pub(crate) use ask::{AddError, Ask, NewEndpoint};
 pub(crate) use inbox::{Inbox, Outbox, inbox};
 
 use crate::{
+    audit::Audit,
     channel::{Channels, ConnectionHandle},
     dataplane::DataPlane,
     health::Health,
@@ -87,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) reader: Reader,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) cluster: Cluster,
+    pub(crate) audit: Audit,
     pub(crate) metrics: Metrics,
     pub(crate) health: Health,
     pub(crate) inbox: Inbox,
@@ -123,6 +126,7 @@ pub(crate) struct Executor {
     subscribed: BTreeSet<PodUid>,
     /// Set while an endpoint is being added: the first map operation of it that failed.
     refusal: Option<String>,
+    audit: Audit,
     metrics: Metrics,
     health: Health,
     inbox: Inbox,
@@ -170,6 +174,7 @@ impl Executor {
             tunnel_status,
             subscribed: BTreeSet::new(),
             refusal: None,
+            audit: parts.audit,
             metrics: parts.metrics,
             health: parts.health,
             inbox: parts.inbox,
@@ -217,6 +222,7 @@ impl Executor {
         // The connections' tasks write what is queued.
         self.connections.clear();
         tokio::time::sleep(Duration::from_millis(200)).await;
+        self.audit.stop();
     }
 
     /// Packets and events that are here already.

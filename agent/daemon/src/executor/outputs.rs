@@ -3,9 +3,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use signet_agent_core::{
-    event::{AuditKind, AuditRecord, Event},
+    event::Event,
     io::{Input, MapOp, Output, PodUid},
 };
+use signet_audit::record::Event as Record;
 
 use super::Executor;
 use crate::{
@@ -251,8 +252,10 @@ impl Executor {
                 reason,
                 detail,
             } => {
+                self.audit_refused(&local, destination, reason, &detail);
                 let reason = reason.as_str();
-                tracing::info!(local = pod(&local), %destination, reason, detail, "pair is refused");
+                let local = self.names.pod(local.as_str());
+                tracing::info!(local, %destination, reason, detail, "pair is refused");
             }
             Event::RequestRefused {
                 node: uid,
@@ -260,8 +263,10 @@ impl Executor {
                 destination,
                 detail,
             } => {
+                let event = Record::RequestRefused;
+                self.audit_peer_refused(event, &uid, &source, &destination, &detail);
                 tracing::info!(
-                    peer = node(&uid),
+                    peer = self.names.node(uid.as_str()),
                     source,
                     destination,
                     detail,
@@ -273,8 +278,9 @@ impl Executor {
                 pod,
                 detail,
             } => {
+                self.audit_peer_refused(Record::ProofRejected, &uid, pod.as_str(), "", &detail);
                 tracing::warn!(
-                    peer = node(&uid),
+                    peer = self.names.node(uid.as_str()),
                     pod = self.names.pod(pod.as_str()),
                     detail,
                     "proof is not believed"
@@ -319,34 +325,5 @@ impl Executor {
                 tracing::info!(send, recv, "pairs that were not confirmed are gone");
             }
         }
-    }
-
-    /// Writes the record to the log.
-    fn audit(&self, record: &AuditRecord) {
-        self.metrics.audit_records.inc();
-        let now = self.time.now();
-        let left = record.not_after.saturating_sub(now.boot).as_secs();
-        let what = match record.what {
-            AuditKind::Opened => "opened",
-            AuditKind::Renewed => "renewed",
-            AuditKind::Closed(_) => "closed",
-        };
-        tracing::info!(
-            target: "audit",
-            what,
-            local = record.local_name,
-            local_id = %record.local_id,
-            local_certificate = hex::encode(record.local_certificate),
-            remote = record.remote_name,
-            remote_id = %record.remote_id,
-            remote_certificate = hex::encode(record.remote_certificate),
-            node = self.names.node(record.node.as_str()),
-            session = hex::encode(record.session_id),
-            key_exchange = record.key_exchange,
-            cipher = record.cipher,
-            epoch = record.epoch.0,
-            not_after = now.wall.as_secs().saturating_add(left),
-            "pair"
-        );
     }
 }

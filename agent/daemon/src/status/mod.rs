@@ -34,6 +34,8 @@ const CLIENTS: usize = 64;
 /// What answers need once the agent runs.
 #[derive(Clone)]
 pub(crate) struct Running {
+    /// Folder of the audit log.
+    pub(crate) audit: PathBuf,
     pub(crate) inbox: Inbox,
     pub(crate) tunnel: mpsc::UnboundedSender<ToTunnel>,
     pub(crate) netlink: Netlink,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use signet_agent_core::status::{
-    Endpoint, EndpointAdded, EndpointRemoved, IdentityStatus, ObserveFilter, ObserveLine, Peers,
-    Request, Status, TunnelStatus,
+    AuditLog, Endpoint, EndpointAdded, EndpointRemoved, IdentityStatus, ObserveFilter, ObserveLine,
+    Peers, Request, Status, TunnelStatus,
 };
 use signet_wg::control::PeerStats;
 use tokio::{
@@ -52,6 +52,12 @@ impl Client {
                 Ok(pairs) => self.line(&pairs).await,
                 Err(error) => self.fail(error).await,
             },
+            Request::AuditLog => {
+                let directory =
+                    std::path::absolute(&agent.audit).unwrap_or_else(|_| agent.audit.clone());
+                let directory = directory.display().to_string();
+                self.line(&AuditLog { directory }).await
+            }
             Request::Observe(filter) => self.observe(&filter, agent).await,
             Request::Policies => match ask(agent, Ask::Policies).await {
                 Ok(policies) => self.line(&policies).await,
