@@ -125,7 +125,11 @@ mod tests {
         assert_ne!(after.class(&other), class);
 
         after.forget(&one);
-        assert_ne!(after.remote(&one), remote, "a pod that returns is judged anew");
+        assert_ne!(
+            after.remote(&one),
+            remote,
+            "a pod that returns is judged anew"
+        );
         assert_eq!(after.pod(remote), None);
     }
 
