@@ -199,14 +199,15 @@ pub(crate) fn reenroll(lab: &Lab, node: &Node) -> Result<()> {
     let agent = Agent::new(&node.status_socket);
     let known: Endpoints = agent.ask(&Request::Endpoints)?;
     for pod in pods_on(lab, node) {
-        if known
+        let is_known = known
             .endpoints
             .iter()
-            .all(|endpoint| endpoint.pod_uid != pod.uid)
-        {
-            if let Err(refusal) = cni::add(lab, node, pod)? {
-                bail!("enrol pod {}: {refusal}", pod.key());
-            }
+            .any(|endpoint| endpoint.pod_uid == pod.uid);
+        if is_known {
+            continue;
+        }
+        if let Err(refusal) = cni::add(lab, node, pod)? {
+            bail!("enrol pod {}: {refusal}", pod.key());
         }
     }
     Ok(())
