@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help setup build demo test lint bpf perf docs clean-labs
+.PHONY: help setup build demo test lint bpf docs clean-labs
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -24,9 +24,6 @@ lint: ## formatting and clippy only
 
 bpf: ## rebuild the checked-in eBPF objects
 	@$(MAKE) --no-print-directory -C bpf/programs
-
-perf: build ## CPU seconds per GB of the tunnel beside boringtun-cli, same run, same topology
-	@scripts/perf
 
 docs: ## rewrite the generated tables in docs/ and bpf/programs/lib/abi.h
 	@SIGNET_BLESS=1 cargo test --release --locked -p signet-abi -q
