@@ -253,6 +253,26 @@ fn drop_reasons_are_documented() -> Result<()> {
 }
 
 #[test]
+fn audit_fields_are_documented() -> Result<()> {
+    let mut fields = String::from("| field | lines | value | meaning |\n|---|---|---|---|\n");
+    for field in signet_audit::fields::FIELDS {
+        fields.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            field.name,
+            field.kinds,
+            field.form,
+            cell(field.meaning)
+        ));
+    }
+    hold("docs/audit.md", "audit-fields", &fields)?;
+    let mut events = String::from("| event | meaning |\n|---|---|\n");
+    for event in signet_audit::record::Event::ALL {
+        events.push_str(&format!("| `{}` | {} |\n", event.as_str(), event.explain()));
+    }
+    hold("docs/audit.md", "audit-events", &events)
+}
+
+#[test]
 fn metrics_are_documented() -> Result<()> {
     for service in ["signet-identity", "signet-agent", "signet-tunnel"] {
         let out = bin::command(service)?.arg("metrics").output()?;

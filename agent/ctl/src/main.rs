@@ -69,7 +69,7 @@ enum Command {
     Observe(observe::Options),
     /// What policy thinks of a flow
     Policy(policy::Options),
-    /// Who talks with whom
+    /// Who talks with whom, and the signed log of who did
     Audit(audit::Options),
     /// Join tokens for new nodes
     Token(token::Options),

@@ -6,6 +6,7 @@
     reason = "tests speak to the person who runs them"
 )]
 
+mod audit;
 mod bad_input;
 mod cni;
 mod first_contact;

@@ -1,43 +1,25 @@
 //! `signetctl audit peers`: who talks with whom, under which certificates, cipher and epoch, since when.
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
 use signet_agent_core::status::{AuditPeers, Request};
 
 use crate::agent::Agent;
 use crate::human;
 use crate::output::{self, Format};
 
-/// Options of `audit`.
-#[derive(Args, Debug)]
-pub(crate) struct Options {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand, Debug)]
-enum What {
-    /// Authenticated pairs of a local and a remote pod
-    Peers,
-}
-
 /// Prints the pairs.
-pub(crate) fn run(agent: &Agent, options: &Options, format: Format) -> Result<u8> {
-    match options.what {
-        What::Peers => {
-            let audit: AuditPeers = agent.ask(&Request::AuditPeers)?;
-            match format {
-                Format::Json | Format::Yaml => output::data(format, &audit)?,
-                Format::Table | Format::Wide if audit.pairs.is_empty() => {
-                    eprintln!("no authenticated pairs")
-                }
-                Format::Table | Format::Wide => {
-                    output::print_text(&render(&audit, human::now(), format == Format::Wide))?;
-                }
-            }
-            Ok(0)
+pub(super) fn run(agent: &Agent, format: Format) -> Result<u8> {
+    let audit: AuditPeers = agent.ask(&Request::AuditPeers)?;
+    match format {
+        Format::Json | Format::Yaml => output::data(format, &audit)?,
+        Format::Table | Format::Wide if audit.pairs.is_empty() => {
+            eprintln!("no authenticated pairs")
+        }
+        Format::Table | Format::Wide => {
+            output::print_text(&render(&audit, human::now(), format == Format::Wide))?;
         }
     }
+    Ok(0)
 }
 
 fn render(audit: &AuditPeers, now: u64, wide: bool) -> String {
