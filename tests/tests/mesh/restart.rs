@@ -178,3 +178,33 @@ fn what_somebody_removes_from_the_host_is_put_back_or_told() -> Result<()> {
         || Ok(netns::tcp_echo(&web, db, b"after", Duration::from_secs(1)).is_ok()),
     )
 }
+
+#[test]
+fn pods_whose_objects_come_back_talk_again() -> Result<()> {
+    if !bin::root_or_skip("pods whose objects come back") {
+        return Ok(());
+    }
+    let lab = Lab::up(2, &shop::base())?;
+    let web = lab.netns("shop/web")?;
+    netns::serve_echo(&lab.netns("shop/db")?, 3306)?;
+    let db = lab.socket("shop/db", Family::V4, 3306)?;
+    netns::tcp_echo(&web, db, b"before", Duration::from_secs(5))?;
+    let dir = lab.describe()?["manifests_dir"]
+        .as_str()
+        .unwrap_or("")
+        .to_owned();
+    let aside = format!("{dir}.aside");
+    let swap = format!(
+        "mkdir -p {aside}; mv {dir}/* {aside}/; sleep 2; ! nc -z -w 1 {} 3306",
+        db.ip()
+    );
+    let out = lab.exec("shop/web", &["sh", "-c", &swap])?;
+    assert!(out.status.success(), "talks without an object: {out:?}");
+    let out = lab.exec("shop/web", &["sh", "-c", &format!("mv {aside}/* {dir}/")])?;
+    assert!(out.status.success(), "{out:?}");
+    wait(
+        "traffic of pods that are back",
+        Duration::from_secs(20),
+        || Ok(netns::tcp_echo(&web, db, b"again", Duration::from_secs(1)).is_ok()),
+    )
+}

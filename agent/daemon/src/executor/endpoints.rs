@@ -27,6 +27,8 @@ impl Executor {
             );
             self.remove_endpoint(PodUid::new(stale)).await;
         }
+        self.dismissed
+            .retain(|_, old| old.ifindex != new.link.index);
         let known = self.store.record(&new.pod_uid);
         let record = EndpointRecord {
             pod_uid: new.pod_uid.clone(),
@@ -54,6 +56,7 @@ impl Executor {
 
     /// True if there was such a pod.
     pub(super) async fn remove_endpoint(&mut self, pod: PodUid) -> bool {
+        self.dismissed.remove(pod.as_str());
         let existed = match self.store.remove(pod.as_str()) {
             Ok(existed) => existed,
             Err(problem) => {
@@ -98,7 +101,8 @@ impl Executor {
             match self.addresses_of(&record.pod_uid) {
                 None => {
                     tracing::info!(pod = record.pod_uid, "pod is no longer placed on this node");
-                    self.remove_endpoint(PodUid::new(record.pod_uid)).await;
+                    self.remove_endpoint(PodUid::new(&record.pod_uid)).await;
+                    self.dismissed.insert(record.pod_uid.clone(), record);
                 }
                 Some(addresses) if addresses != record.addresses => {
                     let record = EndpointRecord {
@@ -111,6 +115,39 @@ impl Executor {
                     self.feed(added(&record)).await;
                 }
                 Some(_) => {}
+            }
+        }
+        self.take_back().await;
+    }
+
+    /// Pods whose object was gone for a moment: a directory that is filled anew, an editor that
+    /// removes before it writes. No runtime adds them a second time.
+    async fn take_back(&mut self) {
+        let returned: Vec<_> = self
+            .dismissed
+            .keys()
+            .filter(|pod| self.addresses_of(pod).is_some())
+            .cloned()
+            .collect();
+        for pod in returned {
+            let Some(record) = self.dismissed.remove(&pod) else {
+                continue;
+            };
+            let present = self.host.pod_link(&record.ifname).await;
+            let Ok((link, mac)) = present else { continue };
+            if link.index == record.ifindex && mac == record.mac {
+                tracing::info!(pod = self.names.pod(&pod), "pod is back");
+                let new = NewEndpoint {
+                    pod_uid: pod,
+                    link,
+                    mac,
+                };
+                if let Err(AddError::Failed(problem)) = self.add_endpoint(new).await {
+                    tracing::warn!(
+                        problem,
+                        "pod that is back is not enforced, and stays silent"
+                    );
+                }
             }
         }
     }

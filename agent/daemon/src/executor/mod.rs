@@ -49,7 +49,7 @@ use crate::{
     names::Names,
     observe::Observe,
     sources::{Cluster, Reader},
-    state::{DataDir, EndpointStore},
+    state::{DataDir, EndpointRecord, EndpointStore},
     tunnel::ToTunnel,
 };
 
@@ -124,6 +124,8 @@ pub(crate) struct Executor {
     identity_status: IdentityStatus,
     tunnel_status: TunnelStatus,
     subscribed: BTreeSet<PodUid>,
+    /// Pods whose object went while their interface is still there.
+    dismissed: BTreeMap<String, EndpointRecord>,
     /// Set while an endpoint is being added: the first map operation of it that failed.
     refusal: Option<String>,
     audit: Audit,
@@ -173,6 +175,7 @@ impl Executor {
             identity_status,
             tunnel_status,
             subscribed: BTreeSet::new(),
+            dismissed: BTreeMap::new(),
             refusal: None,
             audit: parts.audit,
             metrics: parts.metrics,

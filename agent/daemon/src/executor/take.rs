@@ -277,6 +277,7 @@ impl Executor {
             );
             self.remove_endpoint(PodUid::new(pod)).await;
         }
+        self.dismissed.retain(|_, old| old.ifindex != ifindex);
         if let Err(problem) = self.dataplane.interface_gone(ifindex) {
             tracing::warn!(
                 problem,
