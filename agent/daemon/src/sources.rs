@@ -25,6 +25,8 @@ pub(crate) struct Cluster {
 pub(crate) struct Reader {
     trust_domain: TrustDomain,
     node_name: String,
+    /// Of the last view in which this node was.
+    nodes: Vec<NodeFacts>,
     network: BTreeMap<String, Arc<NetworkPolicy>>,
     authenticated: BTreeMap<String, Arc<Value>>,
 }
@@ -49,6 +51,7 @@ impl Reader {
         Self {
             trust_domain,
             node_name,
+            nodes: Vec::new(),
             network: BTreeMap::new(),
             authenticated: BTreeMap::new(),
         }
@@ -84,12 +87,7 @@ impl Reader {
             .filter(|pod| pod.has_identity() && pod.node.as_ref() == Some(&self.node_name))
             .map(|pod| self.pod(pod, snapshot))
             .collect::<Result<_, _>>()?;
-        let nodes = snapshot
-            .nodes
-            .values()
-            .map(|node| self.node(node))
-            .collect::<Result<_, _>>()?;
-        let manifest_problems = snapshot
+        let mut manifest_problems: Vec<_> = snapshot
             .problems
             .iter()
             .map(|problem| ManifestProblem {
@@ -98,11 +96,28 @@ impl Reader {
                 message: problem.message.clone(),
             })
             .collect();
+        if snapshot.nodes.contains_key(&self.node_name) {
+            self.nodes = snapshot
+                .nodes
+                .values()
+                .map(|node| self.node(node))
+                .collect::<Result<_, _>>()?;
+        } else {
+            // A folder that was emptied, or a node that is taken out. Pods and policies go, but what
+            // is a pod's address stays one: the guard would let it pass in the clear.
+            manifest_problems.push(ManifestProblem {
+                file: "every file".into(),
+                object: Some(format!("Node {}", self.node_name)),
+                message: "it is this node, and is in none of them any more; the nodes that were \
+                          there before stay in force; add it again, or stop this agent"
+                    .into(),
+            });
+        }
         Ok(Cluster {
             view: ClusterView {
                 pods,
                 policies: Arc::new(policies),
-                nodes,
+                nodes: self.nodes.clone(),
                 kube_api_servers: vec![],
             },
             manifest_problems,

@@ -200,6 +200,17 @@ fn pods_whose_objects_come_back_talk_again() -> Result<()> {
     );
     let out = lab.exec("shop/web", &["sh", "-c", &swap])?;
     assert!(out.status.success(), "talks without an object: {out:?}");
+    // The host itself, over the cluster's own routes, is held back by the guard still.
+    let clear = format!("ip rule del pref 101; ! nc -z -w 1 {} 3306", db.ip());
+    let out = lab.exec("node1", &["sh", "-c", &clear])?;
+    assert!(out.status.success(), "the host talks in the clear: {out:?}");
+    let guarded = lab.observed("node1")?;
+    assert!(
+        guarded
+            .iter()
+            .any(|event| event["reason"]["name"] == "CLEAR_POD_ADDRESS"),
+        "{guarded:?}"
+    );
     let out = lab.exec("shop/web", &["sh", "-c", &format!("mv {aside}/* {dir}/")])?;
     assert!(out.status.success(), "{out:?}");
     wait(
