@@ -1,5 +1,6 @@
 //! Address blocks: a CIDR less its exceptions.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -11,9 +12,64 @@ pub(crate) struct AddressBlock {
     pub(crate) except: Vec<IpNet>,
 }
 
-impl AddressBlock {
-    pub(crate) fn contains(&self, address: &IpAddr) -> bool {
-        self.cidr.contains(address) && !self.except.iter().any(|hole| hole.contains(address))
+/// Address blocks, asked by address: what that costs hardly grows with their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Blocks {
+    /// By CIDR, the exceptions of each block that has it.
+    holes: BTreeMap<IpNet, Vec<Nets>>,
+    cidrs: Nets,
+}
+
+impl Blocks {
+    pub(crate) fn insert(&mut self, block: AddressBlock) {
+        self.cidrs.insert(block.cidr);
+        let mut holes = Nets::default();
+        block.except.into_iter().for_each(|hole| holes.insert(hole));
+        self.holes.entry(block.cidr).or_default().push(holes);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.holes.is_empty()
+    }
+
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        self.cidrs
+            .holding(address)
+            .filter_map(|cidr| self.holes.get(&cidr))
+            .flatten()
+            .any(|holes| holes.holding(address).next().is_none())
+    }
+
+    /// CIDRs and exceptions alike.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = IpNet> {
+        let holes = self.holes.values().flatten().flat_map(|holes| &holes.nets);
+        self.holes.keys().chain(holes).copied()
+    }
+}
+
+/// Blocks of addresses that are found by one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Nets {
+    nets: BTreeSet<IpNet>,
+    /// Lengths of prefixes that occur, in IPv4 and in IPv6.
+    lengths: [BTreeSet<u8>; 2],
+}
+
+impl Nets {
+    fn insert(&mut self, net: IpNet) {
+        let [v4, v6] = &mut self.lengths;
+        let lengths = if net.addr().is_ipv4() { v4 } else { v6 };
+        lengths.insert(net.prefix_len());
+        self.nets.insert(net);
+    }
+
+    fn holding(&self, address: IpAddr) -> impl Iterator<Item = IpNet> {
+        let [v4, v6] = &self.lengths;
+        let lengths = if address.is_ipv4() { v4 } else { v6 };
+        lengths
+            .iter()
+            .filter_map(move |length| Some(IpNet::new(address, *length).ok()?.trunc()))
+            .filter(|net| self.nets.contains(net))
     }
 }
 
@@ -81,4 +137,47 @@ pub(crate) fn check_exception(cidr: IpNet, hole: IpNet) -> Result<(), BadCidr> {
         what: format!("`{hole}` is not a smaller block inside `{cidr}`"),
         fix: "name a part of `cidr`, or remove the exception".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_holds_what_its_exceptions_do_not_and_another_may() {
+        let mut blocks = Blocks::default();
+        assert!(blocks.is_empty());
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        blocks.insert(AddressBlock {
+            cidr: net("10.0.0.0/8"),
+            except: vec![net("10.1.0.0/16"), net("10.2.3.4/32")],
+        });
+        blocks.insert(AddressBlock {
+            cidr: net("10.1.2.0/24"),
+            except: Vec::new(),
+        });
+        blocks.insert(AddressBlock {
+            cidr: net("::/0"),
+            except: vec![net("fd00::/8")],
+        });
+        for (address, held) in [
+            ("10.9.9.9", true),
+            ("10.1.9.9", false),
+            ("10.1.2.9", true),
+            ("10.2.3.4", false),
+            ("10.2.3.5", true),
+            ("11.0.0.1", false),
+            ("2001:db8::1", true),
+            ("fd61::1", false),
+        ] {
+            assert_eq!(blocks.contains(address.parse().unwrap()), held, "{address}");
+        }
+        assert_eq!(blocks.edges().count(), 6);
+        // The same CIDR again, without the exceptions, holds them too.
+        blocks.insert(AddressBlock {
+            cidr: net("10.0.0.0/8"),
+            except: Vec::new(),
+        });
+        assert!(blocks.contains("10.1.9.9".parse().unwrap()));
+    }
 }

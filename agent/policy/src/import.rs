@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::block::{self, AddressBlock, HostBits};
 use crate::facts::Protocol;
 use crate::model::{
-    Action, Authentication, Direction, Enforcement, Isolation, Namespaces, Peer, Peers, Policy,
-    PolicyKind, PolicyRef, PortChoice, PortMatch, Ports, Rule, RuleId,
+    Action, Authentication, Direction, Enforcement, Isolation, ListedPeer, Namespaces, Peer, Peers,
+    Policy, PolicyKind, PolicyRef, PortChoice, PortMatch, Ports, Rule, RuleId,
 };
 use crate::problem::Fault;
 use crate::select::LabelSelector;
@@ -132,7 +132,7 @@ fn import_rules(
             peers: if peers.is_empty() {
                 Peers::All
             } else {
-                Peers::AnyOf(
+                Peers::any_of(
                     peers
                         .iter()
                         .enumerate()
@@ -158,7 +158,7 @@ fn import_rules(
     Ok(())
 }
 
-fn import_peer(peer: &NetworkPolicyPeer, own: &str, path: &str) -> Result<Peer, Fault> {
+fn import_peer(peer: &NetworkPolicyPeer, own: &str, path: &str) -> Result<ListedPeer, Fault> {
     match (&peer.ip_block, &peer.pod_selector, &peer.namespace_selector) {
         (None, None, None) => Err(Fault::new(
             path,
@@ -170,8 +170,10 @@ fn import_peer(peer: &NetworkPolicyPeer, own: &str, path: &str) -> Result<Peer, 
             "stands beside a selector",
             "write them as two entries of the list",
         )),
-        (Some(block), None, None) => Ok(Peer::Block(import_block(block, path)?)),
-        (None, pods, namespaces) => import_pods(pods.as_ref(), namespaces.as_ref(), own, path),
+        (Some(block), None, None) => Ok(ListedPeer::Block(import_block(block, path)?)),
+        (None, pods, namespaces) => {
+            import_pods(pods.as_ref(), namespaces.as_ref(), own, path).map(ListedPeer::Selector)
+        }
     }
 }
 

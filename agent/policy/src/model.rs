@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::AddressBlock;
+use crate::block::{AddressBlock, Blocks};
 use crate::facts::Protocol;
 use crate::select::LabelSelector;
 
@@ -245,7 +245,10 @@ pub(crate) struct Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peers {
     All,
-    AnyOf(Vec<Peer>),
+    AnyOf {
+        selectors: Vec<Peer>,
+        blocks: Blocks,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,8 +262,27 @@ pub(crate) enum Peer {
         name: String,
     },
     SpiffeId(String),
-    Block(AddressBlock),
     Entity(Entity),
+}
+
+/// One entry of a written list of peers.
+pub(crate) enum ListedPeer {
+    Selector(Peer),
+    Block(AddressBlock),
+}
+
+impl Peers {
+    /// Whoever is in the list.
+    pub(crate) fn any_of(list: Vec<ListedPeer>) -> Self {
+        let (mut selectors, mut blocks) = (Vec::new(), Blocks::default());
+        for peer in list {
+            match peer {
+                ListedPeer::Selector(peer) => selectors.push(peer),
+                ListedPeer::Block(block) => blocks.insert(block),
+            }
+        }
+        Self::AnyOf { selectors, blocks }
+    }
 }
 
 /// The namespaces a pod selector looks into.

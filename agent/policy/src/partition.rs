@@ -9,10 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::block::AddressBlock;
+use crate::block::Blocks;
 use crate::compile::PairPolicy;
 use crate::facts::{PeerFacts, PodFacts};
-use crate::model::{Peer, Peers};
+use crate::model::Peers;
 use crate::set::{PolicySet, Scope};
 
 /// The address space of the world, cut into classes of equal verdicts.
@@ -59,10 +59,7 @@ impl PolicySet {
         };
         let mut cuts = roots();
         for pod in &locals {
-            for block in self.address_blocks(pod) {
-                cuts.insert(block.cidr);
-                cuts.extend(&block.except);
-            }
+            cuts.extend(self.address_blocks(pod).flat_map(Blocks::edges));
         }
         let mut partition = CidrPartition {
             blocks: BTreeMap::new(),
@@ -89,20 +86,13 @@ impl PolicySet {
         partition
     }
 
-    fn address_blocks<'a>(&'a self, pod: &PodFacts) -> impl Iterator<Item = &'a AddressBlock> {
+    fn address_blocks<'a>(&'a self, pod: &PodFacts) -> impl Iterator<Item = &'a Blocks> {
         let rules = self
             .effective(pod, Scope::Enforced)
             .flat_map(|policy| &policy.rules);
-        let peers = rules.flat_map(|rule| match &rule.peers {
-            Peers::All => &[][..],
-            Peers::AnyOf(peers) => peers.as_slice(),
-        });
-        peers.filter_map(|peer| match peer {
-            Peer::Block(block) => Some(block),
-            Peer::Pods { .. }
-            | Peer::ServiceAccount { .. }
-            | Peer::SpiffeId(_)
-            | Peer::Entity(_) => None,
+        rules.filter_map(|rule| match &rule.peers {
+            Peers::All => None,
+            Peers::AnyOf { blocks, .. } => Some(blocks),
         })
     }
 }

@@ -3,7 +3,7 @@
 //! What cannot be resolved matches nothing for an allow and everything for a deny: not knowing
 //! never opens anything.
 
-use crate::block::AddressBlock;
+use crate::block::Blocks;
 use crate::facts::{PeerFacts, PodFacts, Protocol};
 use crate::model::{
     Action, Authentication, Entity, Namespaces, Peer, Peers, PortChoice, PortMatch, Ports, Rule,
@@ -22,20 +22,20 @@ pub(crate) enum UnknownPorts {
 
 /// Whether `rule` is about `peer`.
 pub(crate) fn selects(rule: &Rule, peer: &PeerFacts) -> bool {
-    let peers = match &rule.peers {
-        Peers::All => return true,
-        Peers::AnyOf(peers) => peers,
-    };
-    peers
-        .iter()
-        .any(|selector| selects_one(selector, peer, rule.action))
-        || in_blocks(peers, peer, rule.action)
+    match &rule.peers {
+        Peers::All => true,
+        Peers::AnyOf { selectors, blocks } => {
+            selectors
+                .iter()
+                .any(|selector| selects_one(selector, peer, rule.action))
+                || in_blocks(blocks, peer, rule.action)
+        }
+    }
 }
 
 fn selects_one(selector: &Peer, peer: &PeerFacts, action: Action) -> bool {
     match selector {
         Peer::Entity(entity) => is_entity(*entity, peer),
-        Peer::Block(_) => false, // see `in_blocks`
         Peer::Pods { .. } | Peer::ServiceAccount { .. } | Peer::SpiffeId(_) => match peer {
             PeerFacts::Pod(pod) => is_pod(selector, pod, action),
             // It may be any pod.
@@ -68,7 +68,7 @@ fn is_pod(selector: &Peer, pod: &PodFacts, action: Action) -> bool {
             identity(&pod.service_account, wanted)
         }
         Peer::SpiffeId(id) => identity(&pod.spiffe_id, pod.spiffe_id == *id),
-        Peer::Block(_) | Peer::Entity(_) => false,
+        Peer::Entity(_) => false,
     }
 }
 
@@ -92,21 +92,12 @@ fn is_entity(entity: Entity, peer: &PeerFacts) -> bool {
 
 /// Whether the rule's address blocks select the peer. One answer holds for all its addresses, so
 /// an allow wants each of them in some block, a deny any of them.
-fn in_blocks(peers: &[Peer], peer: &PeerFacts, action: Action) -> bool {
-    let blocks = peers.iter().filter_map(|selector| match selector {
-        Peer::Block(block) => Some(block),
-        Peer::Pods { .. } | Peer::ServiceAccount { .. } | Peer::SpiffeId(_) | Peer::Entity(_) => {
-            None
-        }
-    });
-    let blocks: Vec<&AddressBlock> = blocks.collect();
+fn in_blocks(blocks: &Blocks, peer: &PeerFacts, action: Action) -> bool {
     if blocks.is_empty() {
         return false;
     }
     let addresses = peer.addresses();
-    let mut held = addresses
-        .iter()
-        .map(|address| blocks.iter().any(|block| block.contains(address)));
+    let mut held = addresses.iter().map(|address| blocks.contains(*address));
     match action {
         Action::Allow => !addresses.is_empty() && held.all(|held| held),
         Action::Deny => addresses.is_empty() || held.any(|held| held),

@@ -89,14 +89,11 @@ impl PolicySet {
             policy.rules.iter().flat_map(move |rule| {
                 let peers = match &rule.peers {
                     Peers::All => &[][..],
-                    Peers::AnyOf(peers) => peers.as_slice(),
+                    Peers::AnyOf { selectors, .. } => selectors.as_slice(),
                 };
                 let ids = peers.iter().filter_map(|peer| match peer {
                     Peer::SpiffeId(id) => Some(id.as_str()),
-                    Peer::Pods { .. }
-                    | Peer::ServiceAccount { .. }
-                    | Peer::Block(_)
-                    | Peer::Entity(_) => None,
+                    Peer::Pods { .. } | Peer::ServiceAccount { .. } | Peer::Entity(_) => None,
                 });
                 ids.filter(foreign)
                     .map(move |id| (policy.rule_name(rule), id))

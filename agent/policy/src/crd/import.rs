@@ -3,8 +3,8 @@
 use super::{AuthenticatedPolicy, CidrPeer, PolicyPeer, PolicyPort, PortRef, Spec};
 use crate::block::{self, AddressBlock, HostBits};
 use crate::model::{
-    Action, Authentication, Direction, Isolation, Namespaces, Peer, Peers, Policy, PolicyKind,
-    PolicyRef, PortChoice, PortMatch, Ports, Rule, RuleId,
+    Action, Authentication, Direction, Isolation, ListedPeer, Namespaces, Peer, Peers, Policy,
+    PolicyKind, PolicyRef, PortChoice, PortMatch, Ports, Rule, RuleId,
 };
 use crate::problem::Fault;
 use crate::select::LabelSelector;
@@ -111,7 +111,7 @@ fn import_rule(rule: &Written<'_>, namespace: &str) -> Result<Rule, Fault> {
         peers: if rule.peers.is_empty() {
             Peers::All
         } else {
-            Peers::AnyOf(peers)
+            Peers::any_of(peers)
         },
         ports: if rule.ports.is_empty() {
             Ports::All
@@ -127,7 +127,7 @@ fn import_peer(
     peer: &PolicyPeer,
     own: &str,
     path: &str,
-    into: &mut Vec<Peer>,
+    into: &mut Vec<ListedPeer>,
 ) -> Result<(), Fault> {
     let PolicyPeer {
         pod_selector,
@@ -170,30 +170,30 @@ fn import_peer(
         }
     }
     if pod_selector.is_some() || namespace_selector.is_some() {
-        into.push(import_pods(peer, own, path)?);
+        into.push(ListedPeer::Selector(import_pods(peer, own, path)?));
     }
     for (at, account) in entries(service_accounts, path, "serviceAccounts")? {
         let path = format!("{path}.serviceAccounts[{at}]");
         let namespace = account.namespace.clone().unwrap_or_else(|| own.to_owned());
         check_name(&namespace, &format!("{path}.namespace"))?;
         check_name(&account.name, &format!("{path}.name"))?;
-        into.push(Peer::ServiceAccount {
+        into.push(ListedPeer::Selector(Peer::ServiceAccount {
             namespace,
             name: account.name.clone(),
-        });
+        }));
     }
     for (at, id) in entries(spiffe_ids, path, "spiffeIDs")? {
         check_spiffe_id(id, &format!("{path}.spiffeIDs[{at}]"))?;
-        into.push(Peer::SpiffeId(id.clone()));
+        into.push(ListedPeer::Selector(Peer::SpiffeId(id.clone())));
     }
     for (at, cidr) in entries(cidrs, path, "cidrs")? {
-        into.push(Peer::Block(import_cidr(
+        into.push(ListedPeer::Block(import_cidr(
             cidr,
             &format!("{path}.cidrs[{at}]"),
         )?));
     }
     for (_, entity) in entries(entities, path, "entities")? {
-        into.push(Peer::Entity(*entity));
+        into.push(ListedPeer::Selector(Peer::Entity(*entity)));
     }
     Ok(())
 }
