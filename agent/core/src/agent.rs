@@ -8,6 +8,7 @@ mod grants;
 mod greet;
 mod messages;
 mod pairs;
+mod repair;
 mod requests;
 mod retire;
 mod slots;
@@ -30,14 +31,14 @@ use crate::{
     directory::Directory,
     effects::{Counters, Ctx},
     endpoint::{Endpoints, svid::Certificate},
-    event::Event,
     facts::{ClusterView, Config},
     handles::Handles,
     ids::{ConnId, NodeUid},
     io::{Connected, DirectoryInput, EnginePeer, Input, Output, Timeout},
     peer::{Peer, slot::Engine},
     policy_map::PolicyMap,
-    rows::{MapOp, SendKey},
+    repair::Repairs,
+    rows::SendKey,
 };
 
 pub(crate) use wants::Want;
@@ -80,6 +81,7 @@ pub struct Agent {
     pub(crate) wants: BTreeMap<SendKey, Want>,
     pub(crate) hold: Hold,
     pub(crate) adoption: Adoption,
+    pub(crate) repairs: Repairs,
 }
 
 impl Agent {
@@ -114,6 +116,7 @@ impl Agent {
             wants: BTreeMap::new(),
             hold: Hold::default(),
             adoption: Adoption::default(),
+            repairs: Repairs::default(),
         }
     }
 
@@ -272,29 +275,6 @@ impl Agent {
                 self.directory.stream_down();
                 self.suspend_leases(ctx);
             }
-        }
-    }
-
-    fn on_map_failed(&mut self, op: &MapOp, error: String, ctx: &mut Ctx<'_>) {
-        let name = match op {
-            MapOp::SetEndpoint(_) => "write endpoint",
-            MapOp::RemoveEndpoint { .. } => "remove endpoint",
-            MapOp::SetSend(..) => "write send row",
-            MapOp::RemoveSend(_) => "remove send row",
-            MapOp::SetRecv(..) => "write receive row",
-            MapOp::RemoveRecv(_) => "remove receive row",
-            MapOp::SetPeer(..) => "write peer",
-            MapOp::RemovePeer(_) => "remove peer",
-            MapOp::SetPolicy(..) => "write policy entry",
-            MapOp::RemovePolicy(_) => "remove policy entry",
-            MapOp::SetCidr(..) => "write address block",
-            MapOp::RemoveCidr(_) => "remove address block",
-            MapOp::SetPodRange(..) => "write pod range",
-            MapOp::RemovePodRange(_) => "remove pod range",
-        };
-        ctx.event(Event::MapFailed { op: name, error });
-        if let MapOp::SetPolicy(key, _) = op {
-            self.on_policy_failed(key, ctx);
         }
     }
 }

@@ -434,6 +434,8 @@ pub enum Reason {
     Request,
     /// Policy that the kernel did not take is tried again.
     Policy,
+    /// Rows that the kernel did not take are tried again.
+    Repair,
 }
 
 /// When to call [`crate::Agent::handle_timeout`], on the boot clock.

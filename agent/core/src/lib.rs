@@ -20,6 +20,7 @@ pub mod ids;
 pub mod io;
 mod peer;
 mod policy_map;
+mod repair;
 pub mod rows;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sim;

@@ -81,6 +81,12 @@ impl PolicyMap {
         }
     }
 
+    /// What an entry should say; `None` if it should not be there.
+    pub(crate) fn of(&self, key: &PolicyKey) -> Option<PolicyValue> {
+        let entries = self.applied.get(&(key.endpoint, key.class))?;
+        entries.get(key).copied()
+    }
+
     /// Classes with entries.
     pub(crate) fn classes(&self) -> BTreeSet<ClassId> {
         self.applied.keys().map(|(_, class)| *class).collect()

@@ -189,6 +189,9 @@ pub struct Summary {
     pub held_bytes: usize,
     /// Entries of the policy map.
     pub policy_entries: usize,
+    /// Rows that the kernel would not write or remove, to be tried again; endpoints whose policy
+    /// is not whole count, too.
+    pub unwritten: usize,
     /// Entries of the directory known here.
     pub directory_entries: usize,
     /// Whether the stream from the identity service is up.
@@ -352,6 +355,12 @@ impl Agent {
             held_packets,
             held_bytes,
             policy_entries: self.policy.len(),
+            unwritten: self.repairs.len()
+                + self
+                    .endpoints
+                    .iter()
+                    .filter(|e| e.incomplete.is_some())
+                    .count(),
             directory_entries: self.directory.entries().count(),
             directory_up: self.directory.is_up(),
             engine_up: self.engine.is_up(),

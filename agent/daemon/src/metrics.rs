@@ -38,6 +38,7 @@ pub(crate) struct Metrics {
     pub(crate) policies: Gauge,
     pub(crate) policy_entries: Gauge,
     pub(crate) map_failures: Counter,
+    pub(crate) map_unwritten: Gauge,
     pub(crate) events_lost: Counter,
     pub(crate) peers: Gauge,
     pub(crate) channels: Gauge,
@@ -131,6 +132,10 @@ impl Metrics {
             map_failures: make.counter(
                 "signet_agent_map_failures",
                 "Map operations that the kernel refused.",
+            ),
+            map_unwritten: make.gauge(
+                "signet_agent_map_unwritten_rows",
+                "Rows that the kernel would not take, most often because a map is full; nothing passes by them, and they are tried again.",
             ),
             events_lost: make.counter(
                 "signet_agent_events_lost",

@@ -150,6 +150,8 @@ reasons! {
         "the sending pod was removed while its packets waited";
     307 AgentStopped "AGENT_STOPPED"
         "the agent stopped while packets waited";
+    308 MapFull "MAP_FULL"
+        "the kernel did not take the pair's row, most likely because the map is full: fewer pairs per node are needed; it is tried again until there is room";
 }
 
 impl DropReason {

@@ -1,6 +1,8 @@
 //! The compiled programs, carried in the binary.
 
-use aya::programs::{Program, SchedClassifier};
+use std::{thread, time::Duration};
+
+use aya::programs::{Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use signet_abi::Hook;
 
@@ -16,15 +18,33 @@ pub(crate) fn load(loader: &mut EbpfLoader<'_>, object: &[u8]) -> Result<Ebpf, L
         detail: chain(&error),
     })?;
     for hook in Hook::ALL {
-        classifier(&mut ebpf, *hook)?
-            .load()
-            .map_err(|error| LoaderError::Program {
-                program: hook.as_str(),
-                detail: chain(&error),
-            })?;
+        load_program(classifier(&mut ebpf, *hook)?).map_err(|error| LoaderError::Program {
+            program: hook.as_str(),
+            detail: chain(&error),
+        })?;
     }
     Ok(ebpf)
 }
+
+/// The verifier gives up with EAGAIN when a signal comes while it works, and says so to have it
+/// tried again.
+fn load_program(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if tries < TRIES && io_error.raw_os_error() == Some(libc::EAGAIN) =>
+            {
+                thread::sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
+const TRIES: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) fn classifier(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, LoaderError> {
     let missing = || LoaderError::Program {

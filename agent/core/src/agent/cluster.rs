@@ -35,6 +35,16 @@ impl World {
         self.ranges
             .extend(ranges.into_iter().map(|net| (net, None)));
     }
+
+    /// The class that a block should have; `None` if it should not be there.
+    pub(super) fn cidr(&self, net: &IpNet) -> Option<ClassId> {
+        self.cidrs.get(net).copied().flatten()
+    }
+
+    /// The same of a range.
+    pub(super) fn range(&self, net: &IpNet) -> Option<PodRange> {
+        self.ranges.get(net).copied().flatten()
+    }
 }
 
 impl Agent {

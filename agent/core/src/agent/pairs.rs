@@ -381,53 +381,54 @@ impl Agent {
         let Some(pair) = self.pairs.of(key) else {
             return;
         };
-        let Some(peer) = self.peers.get(&pair.node) else {
-            return;
-        };
-        let known = self
-            .endpoints
-            .of_pod(&key.local)
-            .and_then(|e| e.known.as_ref());
-        let (Some(known), Some(grant)) = (known, pair.grant) else {
-            return;
-        };
-        let row = RecvRow {
+        let Some(grant) = pair.grant else { return };
+        if let Some(row) = self.recv_row(key, pair, grant) {
+            ctx.bpf(MapOp::SetRecv(grant.label, row));
+        }
+    }
+
+    /// The receive row of a grant, as it should be.
+    pub(super) fn recv_row(&self, key: &PairKey, pair: &Pair, grant: Grant) -> Option<RecvRow> {
+        let known = self.endpoints.of_pod(&key.local)?.known.as_ref()?;
+        Some(RecvRow {
             epoch: grant.epoch,
             not_after: grant.not_after,
-            peer: peer.id,
+            peer: self.peers.get(&pair.node)?.id,
             class: pair.class,
             remote: pair.remote,
             identity: known.identity,
             addresses: pair.addresses.clone(),
-        };
-        ctx.bpf(MapOp::SetRecv(grant.label, row));
+        })
     }
 
     pub(super) fn write_sends(&mut self, key: &PairKey, ctx: &mut Ctx<'_>) {
         let Some(pair) = self.pairs.of(key) else {
             return;
         };
-        let Some(peer) = self.peers.get(&pair.node) else {
-            return;
-        };
         let Some(endpoint) = self.endpoints.of_pod(&key.local) else {
             return;
         };
-        let Some(permit) = pair.sending else { return };
-        let not_after = permit.until.min(self.limit(key, pair));
+        let Some(row) = self.send_row(key, pair) else {
+            return;
+        };
         for address in &pair.addresses {
-            let row = SendRow::Paired {
-                label: permit.label,
-                epoch: permit.epoch,
-                peer: peer.id,
-                class: pair.class,
-                remote: pair.remote,
-                not_after,
-            };
             let send = endpoint.send_key(*address);
             self.adoption.replaced(&send);
             ctx.bpf(MapOp::SetSend(send, row));
         }
+    }
+
+    /// The send row of a pair, as it should be.
+    pub(super) fn send_row(&self, key: &PairKey, pair: &Pair) -> Option<SendRow> {
+        let permit = pair.sending?;
+        Some(SendRow::Paired {
+            label: permit.label,
+            epoch: permit.epoch,
+            peer: self.peers.get(&pair.node)?.id,
+            class: pair.class,
+            remote: pair.remote,
+            not_after: permit.until.min(self.limit(key, pair)),
+        })
     }
 
     pub(super) fn send_label(&self, key: &PairKey, node: &NodeUid, ctx: &mut Ctx<'_>) {

@@ -63,6 +63,7 @@ impl Agent {
         }
         earliest.add(self.directory.timeout(), Reason::Directory);
         earliest.add(self.adoption.until, Reason::Adoption);
+        earliest.add(self.repairs.timeout(), Reason::Repair);
         earliest.0
     }
 
@@ -78,6 +79,7 @@ impl Agent {
         self.expire_requests(ctx);
         self.renew_svids(ctx);
         self.repeat_policies(ctx);
+        self.repair(ctx);
         let wanted = self.wanted_lookups();
         self.directory.handle_timeout(&wanted, ctx);
         let nodes: Vec<NodeUid> = self.peers.keys().cloned().collect();

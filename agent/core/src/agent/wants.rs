@@ -62,6 +62,9 @@ impl Agent {
         };
         let local = endpoint.pod.clone();
         if self.sends(&local, destination) {
+            if self.repairs.lacks(key) {
+                return drop(DropReason::MapFull, ctx);
+            }
             // It was on its way here while the row was written.
             if let Some(packet) = packet {
                 ctx.counters.released += 1;

@@ -41,6 +41,11 @@ impl Labels {
         self.owners.entry(label).or_insert(None);
     }
 
+    /// Whose it is; `None` for those of a previous instance, too.
+    pub(crate) fn owner(&self, label: Label) -> Option<&PairKey> {
+        self.owners.get(&label)?.as_ref()
+    }
+
     pub(crate) fn free(&mut self, label: Label) {
         self.owners.remove(&label);
     }

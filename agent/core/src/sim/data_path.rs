@@ -25,10 +25,34 @@ pub struct Maps {
     pub policy: BTreeMap<PolicyKey, PolicyValue>,
     pub cidrs: BTreeMap<IpNet, ClassId>,
     pub ranges: BTreeMap<IpNet, PodRange>,
+    /// Rows that fit in `send` and in `recv`; without a number all do.
+    pub room: Option<usize>,
 }
 
 impl Maps {
-    /// Writes as the kernel would; removing what is not there is a mistake of the agent.
+    /// Whether the kernel would take it.
+    pub(crate) fn takes(&self, op: &MapOp) -> bool {
+        let full = |rows: usize| self.room.is_some_and(|room| rows >= room);
+        match op {
+            MapOp::SetSend(key, _) => self.send.contains_key(key) || !full(self.send.len()),
+            MapOp::SetRecv(label, _) => self.recv.contains_key(label) || !full(self.recv.len()),
+            MapOp::SetEndpoint(_)
+            | MapOp::RemoveEndpoint { .. }
+            | MapOp::RemoveSend(_)
+            | MapOp::RemoveRecv(_)
+            | MapOp::SetPeer(..)
+            | MapOp::RemovePeer(_)
+            | MapOp::SetPolicy(..)
+            | MapOp::RemovePolicy(_)
+            | MapOp::SetCidr(..)
+            | MapOp::RemoveCidr(_)
+            | MapOp::SetPodRange(..)
+            | MapOp::RemovePodRange(_) => true,
+        }
+    }
+
+    /// Writes as the kernel would; removing what is not there is a mistake of the agent, unless it
+    /// could not be written.
     pub(crate) fn apply(&mut self, op: MapOp) {
         match op {
             MapOp::SetEndpoint(row) => {
@@ -43,7 +67,11 @@ impl Maps {
                 self.send.insert(key, row);
             }
             MapOp::RemoveSend(key) => {
-                self.send.remove(&key).expect("a send row that is there");
+                let row = self.send.remove(&key);
+                assert!(
+                    row.is_some() || self.room.is_some(),
+                    "a send row that is there"
+                );
             }
             MapOp::SetRecv(label, row) => {
                 assert!(
@@ -53,9 +81,11 @@ impl Maps {
                 self.recv.insert(label, row);
             }
             MapOp::RemoveRecv(label) => {
-                self.recv
-                    .remove(&label)
-                    .expect("a receive row that is there");
+                let row = self.recv.remove(&label);
+                assert!(
+                    row.is_some() || self.room.is_some(),
+                    "a receive row that is there"
+                );
             }
             MapOp::SetPeer(peer, row) => {
                 self.peers.insert(peer, row);
@@ -186,6 +216,9 @@ impl World {
                 return self.drop_at(node, reason.as_str());
             }
             Some(SendRow::Refused { .. }) | None => {
+                if !may_miss && maps.room.is_some() {
+                    return self.drop_at(node, "NO_SEND_ROW");
+                }
                 assert!(may_miss, "a released packet met no row");
                 let miss = Input::Miss {
                     endpoint: row.index,

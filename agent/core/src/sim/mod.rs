@@ -477,9 +477,16 @@ impl World {
     }
 
     fn drain(&mut self, node: NodeIx) {
+        let mut failed = Vec::new();
         while let Some(output) = self.nodes[node].agent.as_mut().and_then(Agent::poll_output) {
             match output {
-                Output::Bpf(op) => self.nodes[node].maps.apply(op),
+                Output::Bpf(op) if self.nodes[node].maps.takes(&op) => {
+                    self.nodes[node].maps.apply(op);
+                }
+                Output::Bpf(op) => {
+                    let (op, error) = (Box::new(op), "the map is full".to_owned());
+                    failed.push(Input::MapFailed { op, error });
+                }
                 Output::Lookup(key) => self.lookup(node, key),
                 Output::Subscribe(pod) => self.subscribe(node, pod),
                 Output::Unsubscribe(pod) => {
@@ -516,14 +523,22 @@ impl World {
                     *self.nodes[node].drops.entry(reason.as_str()).or_default() += count;
                 }
                 Output::Event(event) => {
+                    let full = matches!(event, Event::MapFailed { .. })
+                        && self.nodes[node].maps.room.is_some();
                     assert!(
-                        !matches!(event, Event::MapFailed { .. } | Event::TunnelFailed { .. }),
+                        full || !matches!(
+                            event,
+                            Event::MapFailed { .. } | Event::TunnelFailed { .. }
+                        ),
                         "{event:?}"
                     );
                     self.nodes[node].events.push(event);
                 }
                 Output::Audit(record) => self.nodes[node].audit.push(*record),
             }
+        }
+        for input in failed {
+            self.input(node, input);
         }
     }
 }

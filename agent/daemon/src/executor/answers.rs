@@ -309,6 +309,7 @@ impl Executor {
         metrics
             .policy_entries
             .set(clamp(summary.policy_entries as u64));
+        metrics.map_unwritten.set(clamp(summary.unwritten as u64));
         let pairs = counts(&summary.pairs);
         for (state, count) in [
             ("open", pairs.open),

@@ -128,6 +128,8 @@ pub(crate) struct Executor {
     dismissed: BTreeMap<String, EndpointRecord>,
     /// Set while an endpoint is being added: the first map operation of it that failed.
     refusal: Option<String>,
+    /// Why the kernel refused to change a map last.
+    map_problem: Option<String>,
     audit: Audit,
     metrics: Metrics,
     health: Health,
@@ -177,6 +179,7 @@ impl Executor {
             subscribed: BTreeSet::new(),
             dismissed: BTreeMap::new(),
             refusal: None,
+            map_problem: None,
             audit: parts.audit,
             metrics: parts.metrics,
             health: parts.health,

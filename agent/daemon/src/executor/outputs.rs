@@ -138,6 +138,7 @@ impl Executor {
             Ok(()) => self.remember(&op),
             Err(error) => {
                 self.metrics.map_failures.inc();
+                self.map_problem = Some(error.clone());
                 if self.refusal.is_none() {
                     self.refusal = Some(error.clone());
                 }
@@ -310,7 +311,8 @@ impl Executor {
                 tracing::warn!(error, "tunnel engine refused a command");
             }
             Event::MapFailed { op, error } => {
-                tracing::error!(op, error, "data path could not be changed");
+                // Said once a second for all of them, and in `status`.
+                tracing::debug!(op, error, "data path could not be changed; tried again");
             }
             Event::EndpointRefused { pod: uid, error } => {
                 if self.refusal.is_none() {

@@ -348,13 +348,28 @@ impl Executor {
                         "programs were detached from outside; they are attached again"
                     );
                 }
-                self.health.data_path(Ok(self.dataplane.describe()));
-            }
-            Err(problem) => {
-                if self.health.data_path(Err(problem.clone())) {
-                    tracing::error!(problem, "data path is not whole; tried again each second");
+                match self.unwritten() {
+                    None => {
+                        self.health.data_path(Ok(self.dataplane.describe()));
+                    }
+                    Some(problem) => self.not_whole(problem),
                 }
             }
+            Err(problem) => self.not_whole(problem),
         }
+    }
+
+    fn not_whole(&self, problem: String) {
+        if self.health.data_path(Err(problem.clone())) {
+            tracing::error!(problem, "data path is not whole; tried again and again");
+        }
+    }
+
+    /// What the kernel would not take, if there is anything left of it.
+    fn unwritten(&self) -> Option<String> {
+        let rows = self.agent.summary().unwritten;
+        let why = self.map_problem.as_deref().unwrap_or("the kernel refused");
+        (rows > 0)
+            .then(|| format!("{rows} rows are not written, and nothing passes by them: {why}"))
     }
 }

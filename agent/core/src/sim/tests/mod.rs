@@ -1,6 +1,7 @@
 //! Scenarios: what packets pass, and what becomes of the rest.
 
 mod contact;
+mod full;
 mod hold;
 mod hostile;
 mod puppet;
