@@ -1,6 +1,6 @@
 //! Flow events: from the data path, the engine and the hold queue, in words, to whoever watches.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
 use signet_abi::{self as abi, DropReason, EventKind, Hook};
 use signet_agent_core::status::{FlowEvent, ObserveFilter, Party, Reason, Verdict};
@@ -14,10 +14,14 @@ const REMEMBERED: usize = 2048;
 /// Events that a slow watcher may be behind.
 const QUEUE: usize = 8192;
 
+/// What is remembered, and what comes.
+pub(crate) type Subscription = (Vec<Arc<FlowEvent>>, broadcast::Receiver<Arc<FlowEvent>>);
+
 /// Remembers and hands out events.
 pub(crate) struct Observe {
-    recent: VecDeque<FlowEvent>,
-    sender: broadcast::Sender<FlowEvent>,
+    recent: VecDeque<Arc<FlowEvent>>,
+    /// All its room is there from the start: pointers, not events.
+    sender: broadcast::Sender<Arc<FlowEvent>>,
 }
 
 impl Observe {
@@ -32,13 +36,14 @@ impl Observe {
         if self.recent.len() == REMEMBERED {
             self.recent.pop_front();
         }
-        self.recent.push_back(event.clone());
+        let event = Arc::new(event);
+        self.recent.push_back(Arc::clone(&event));
         // Nobody may be watching.
         let _ = self.sender.send(event);
     }
 
     /// What is remembered, and what comes.
-    pub(crate) fn subscribe(&self) -> (Vec<FlowEvent>, broadcast::Receiver<FlowEvent>) {
+    pub(crate) fn subscribe(&self) -> Subscription {
         (
             self.recent.iter().cloned().collect(),
             self.sender.subscribe(),

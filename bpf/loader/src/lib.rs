@@ -33,6 +33,7 @@ mod counters;
 mod error;
 mod events;
 mod maps;
+mod memory;
 mod object;
 mod plain;
 mod plane;

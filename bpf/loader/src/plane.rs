@@ -11,6 +11,7 @@ use crate::bpffs;
 use crate::error::LoaderError;
 use crate::events::EventReader;
 use crate::maps::Maps;
+use crate::memory;
 use crate::object;
 
 /// Mark bits, all within `mask`.
@@ -114,7 +115,11 @@ impl DataPlane {
 
         let mut loader = EbpfLoader::new();
         loader.default_map_pin_directory(&maps_dir);
+        // No program is fitted to the kernel's types; they would take 10 MB meanwhile.
+        loader.btf(None);
         let mut ebpf = object::load(&mut loader, object::PRODUCTION)?;
+        drop(loader);
+        memory::give_back();
         let maps = Maps::take(&mut ebpf)?;
         let events = Some(EventReader::take(&mut ebpf)?);
         let mut plane = Self {

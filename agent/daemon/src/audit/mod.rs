@@ -38,7 +38,8 @@ pub(crate) fn folder(data: &Path) -> PathBuf {
 /// Something that happened.
 struct Message {
     at: Moment,
-    facts: Facts,
+    /// In a box, since the queue has all its room from the start.
+    facts: Box<Facts>,
 }
 
 /// What was not even put into the queue.
@@ -95,7 +96,10 @@ impl Audit {
     /// Records what happened now.
     pub(crate) fn record(&self, facts: Facts) {
         let at = moment(&self.time);
-        match self.queue.try_send(Message { at, facts }) {
+        match self.queue.try_send(Message {
+            at,
+            facts: Box::new(facts),
+        }) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.left.behind.fetch_add(1, Ordering::Relaxed);

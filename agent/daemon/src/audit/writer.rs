@@ -159,7 +159,7 @@ impl Writer {
         }
         match &mut self.state {
             State::Open(log) => {
-                log.record(message.at, message.facts);
+                log.record(message.at, *message.facts);
                 self.sign_at.get_or_insert_with(|| Instant::now() + BATCH);
             }
             State::Closed { why, .. } => {
@@ -171,7 +171,10 @@ impl Writer {
 
     fn record(&mut self, facts: Facts) {
         let at = moment(&self.time);
-        self.take(Message { at, facts });
+        self.take(Message {
+            at,
+            facts: Box::new(facts),
+        });
     }
 
     fn flush(&mut self) {

@@ -1,11 +1,11 @@
 //! Questions of the status socket to the executor.
 
 use signet_agent_core::status::{
-    AuditPeers, Endpoint, Endpoints, ExplainQuery, Explanation, FlowEvent, Peers, Policies, Status,
+    AuditPeers, Endpoint, Endpoints, ExplainQuery, Explanation, Peers, Policies, Status,
 };
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
-use crate::host::Link;
+use crate::{host::Link, observe::Subscription};
 
 /// A question with the place for its answer.
 pub(crate) enum Ask {
@@ -14,7 +14,7 @@ pub(crate) enum Ask {
     Peers(oneshot::Sender<Peers>),
     Endpoints(oneshot::Sender<Endpoints>),
     AuditPeers(oneshot::Sender<AuditPeers>),
-    Observe(oneshot::Sender<(Vec<FlowEvent>, broadcast::Receiver<FlowEvent>)>),
+    Observe(oneshot::Sender<Subscription>),
     Policies(oneshot::Sender<Policies>),
     Explain(ExplainQuery, oneshot::Sender<Result<Explanation, String>>),
     AddEndpoint(NewEndpoint, oneshot::Sender<Result<Endpoint, AddError>>),

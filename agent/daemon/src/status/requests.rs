@@ -6,8 +6,8 @@ use std::{
 };
 
 use signet_agent_core::status::{
-    AuditLog, Endpoint, EndpointAdded, EndpointRemoved, IdentityStatus, ObserveFilter, ObserveLine,
-    Peers, Request, Status, TunnelStatus,
+    AuditLog, Endpoint, EndpointAdded, EndpointRemoved, FlowEvent, IdentityStatus, ObserveFilter,
+    ObserveLine, Peers, Request, Status, TunnelStatus,
 };
 use signet_wg::control::PeerStats;
 use tokio::{
@@ -116,7 +116,7 @@ impl Client {
             usize::try_from(last).unwrap_or(usize::MAX)
         });
         for event in &wanted[wanted.len().saturating_sub(last)..] {
-            self.line(&ObserveLine::Flow(Box::new((*event).clone())))
+            self.line(&ObserveLine::Flow(Box::new(FlowEvent::clone(event))))
                 .await?;
         }
         if !filter.follow {
@@ -129,7 +129,8 @@ impl Client {
             };
             match event {
                 Ok(event) if observe::wants(filter, &event) => {
-                    self.line(&ObserveLine::Flow(Box::new(event))).await?;
+                    self.line(&ObserveLine::Flow(Box::new(FlowEvent::clone(&event))))
+                        .await?;
                 }
                 Ok(_) => {}
                 Err(RecvError::Lagged(count)) => self.line(&ObserveLine::Lost(count)).await?,

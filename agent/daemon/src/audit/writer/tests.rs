@@ -75,7 +75,7 @@ impl Stage {
 fn message() -> Message {
     Message {
         at: Moment::default(),
-        facts: Facts::new(Event::Opened),
+        facts: Box::new(Facts::new(Event::Opened)),
     }
 }
 
