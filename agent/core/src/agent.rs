@@ -7,6 +7,7 @@ mod endpoints;
 mod grants;
 mod greet;
 mod messages;
+mod outage;
 mod pairs;
 mod repair;
 mod requests;
@@ -20,6 +21,7 @@ mod withdraw;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use signet_crypto::{bundle::TrustBundle, random::Random, time::Now};
@@ -82,6 +84,8 @@ pub struct Agent {
     pub(crate) hold: Hold,
     pub(crate) adoption: Adoption,
     pub(crate) repairs: Repairs,
+    /// When everything ends unless the own stream is back by then.
+    outage_until: Option<Duration>,
 }
 
 impl Agent {
@@ -117,6 +121,7 @@ impl Agent {
             hold: Hold::default(),
             adoption: Adoption::default(),
             repairs: Repairs::default(),
+            outage_until: None,
         }
     }
 
@@ -266,6 +271,7 @@ impl Agent {
             DirectoryInput::PeerStream { node, up } => self.on_peer_stream(&node, up, ctx),
             DirectoryInput::Up => {
                 self.directory.stream_up(ctx);
+                self.outage_over(ctx);
                 self.certificate.hurry(ctx.boot());
                 for endpoint in self.endpoints.iter_mut() {
                     endpoint.certificate.hurry(ctx.boot());
@@ -274,6 +280,7 @@ impl Agent {
             DirectoryInput::Down => {
                 self.directory.stream_down();
                 self.suspend_leases(ctx);
+                self.outage_begins(ctx);
             }
         }
     }

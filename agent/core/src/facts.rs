@@ -88,6 +88,18 @@ pub struct Config {
     pub limits: Limits,
     /// How long things take at most.
     pub timers: Timers,
+    /// What ends while the own stream from the identity service is down.
+    pub outage: Outage,
+}
+
+/// How long grants last while nobody could tell this node of a revocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outage {
+    /// As long as their certificates: the service's absence stops nothing.
+    #[default]
+    Certificates,
+    /// As long as a lease: a node that nobody can tell anything is treated as it would be by others.
+    Strict,
 }
 
 /// Budgets. [`Limits::default`] is what is documented in `docs/protocol.md`.

@@ -24,7 +24,7 @@ use signet_crypto::{
 
 pub use crate::{
     event::{AuditRecord, Event, PairEnd},
-    facts::{ClusterView, Config, Entry, Limits, LocalPod, NodeFacts, Timers},
+    facts::{ClusterView, Config, Entry, Limits, LocalPod, NodeFacts, Outage, Timers},
     ids::{
         ClassId, ConnId, EndpointIndex, Epoch, IdentityId, Label, NodeUid, PeerId, PodUid,
         RemoteId, Slot,

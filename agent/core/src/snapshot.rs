@@ -276,7 +276,7 @@ impl Agent {
                     Dial::Idle | Dial::Dialling { .. } => None,
                 },
                 slots,
-                lease_until: peer.lease_until,
+                lease_until: peer.ends(),
                 pairs: self.counts(None, |_, pair| pair.node == *node),
             }
         };

@@ -75,9 +75,31 @@ pub(crate) struct RunArgs {
     /// What happens to traffic that cannot be authenticated.
     #[arg(long, value_enum, default_value_t = Mode::Strict)]
     pub(crate) mode: Mode,
+    /// What ends while the identity service cannot be reached.
+    #[arg(long, value_enum, default_value_t = Outage::Certificates)]
+    pub(crate) outage: Outage,
     /// Look of log lines, text or json; SIGNET_LOG sets the level.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log: LogFormat,
+}
+
+/// How long an outage of the identity service is outlived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Outage {
+    /// Nothing ends before its certificates do, an hour at most.
+    Certificates,
+    /// Everything authenticated ends after 300 s, until the service is back: no revocation that this
+    /// node cannot hear of is outlived by more.
+    Strict,
+}
+
+impl From<Outage> for signet_agent_core::facts::Outage {
+    fn from(outage: Outage) -> Self {
+        match outage {
+            Outage::Certificates => Self::Certificates,
+            Outage::Strict => Self::Strict,
+        }
+    }
 }
 
 /// How strict the node is.

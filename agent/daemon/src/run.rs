@@ -101,6 +101,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
         instance: clock::boot_ms(),
         limits: Limits::default(),
         timers: Timers::default(),
+        outage: args.outage.into(),
     });
     let first = [
         Input::Trust { bundle },

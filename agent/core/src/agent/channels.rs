@@ -22,10 +22,12 @@ impl Agent {
             .as_ref()
             .and_then(|view| view.nodes.iter().find(|facts| facts.uid == *node).cloned());
         let (last, limits) = (&mut self.last_peer, &self.config.limits);
+        let outage_until = self.outage_until;
         self.peers.entry(node.clone()).or_insert_with(|| {
             *last += 1;
             let mut peer = Peer::new(PeerId(*last), limits, ctx.now.boot);
             peer.facts = facts;
+            peer.outage_until = outage_until;
             peer
         })
     }

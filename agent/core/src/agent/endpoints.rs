@@ -94,6 +94,7 @@ impl Agent {
             isolation: Isolation::default(),
             policy_generation: adopted.as_ref().map_or(1, |row| row.policy_generation + 1),
             incomplete: None,
+            outage_until: self.outage_until,
             certificate: Certificate::new(),
             adopted_until: adopted.as_ref().and_then(|row| row.authenticated_until),
             new_pairs: Bucket::new(limits.pair_burst, limits.pair_rate, ctx.boot()),

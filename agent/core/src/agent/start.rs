@@ -132,6 +132,9 @@ impl Agent {
             return;
         }
         self.started = true;
+        if !self.directory.is_up() {
+            self.outage_begins(ctx);
+        }
         let until = ctx.boot() + self.config.timers.adoption;
         self.adopt_engine(until, ctx);
         let Adoption { send, recv, .. } = &self.adoption;

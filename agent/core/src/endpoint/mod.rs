@@ -38,6 +38,8 @@ pub(crate) struct Endpoint {
     pub(crate) policy_generation: u32,
     /// Not all of its policy could be written, and this is when that is tried again.
     pub(crate) incomplete: Option<Duration>,
+    /// Set while the own stream is down and that is to have an end.
+    pub(crate) outage_until: Option<Duration>,
     pub(crate) certificate: Certificate,
     /// What a previous instance had proven, until the own certificate is there.
     pub(crate) adopted_until: Option<Duration>,
@@ -81,7 +83,8 @@ impl Endpoint {
                 (None, _) => None,
                 (Some(_), Some(held)) => Some(held.expires),
                 (Some(_), None) => self.adopted_until.filter(|until| *until > now),
-            },
+            }
+            .map(|until| self.outage_until.map_or(until, |outage| until.min(outage))),
             mac: self.mac,
             addresses: self.addresses.clone(),
         }

@@ -52,7 +52,10 @@ pub(crate) struct Peer {
     pub(crate) slots: [Option<Keys>; 2],
     /// The highest epoch ever seen with it.
     pub(crate) highest: Epoch,
+    /// The service has said that its stream is down.
     pub(crate) lease_until: Option<Duration>,
+    /// The own stream is.
+    pub(crate) outage_until: Option<Duration>,
     pub(crate) boot: Option<([u8; 16], u64)>,
     pub(crate) requests: Vec<Incoming>,
     /// Of PROOF_REQ; it outlives channels, so that dialling again gives nothing.
@@ -77,6 +80,7 @@ impl Peer {
             slots: [None, None],
             highest: Epoch(0),
             lease_until: None,
+            outage_until: None,
             boot: None,
             requests: Vec::new(),
             bucket: Bucket::new(limits.request_burst, limits.request_rate, now),
@@ -112,9 +116,15 @@ impl Peer {
             keys.map_or(Epoch(0), |keys| keys.epoch)
         };
         PeerRow {
-            lease_until: self.lease_until,
+            lease_until: self.ends(),
             slot_epoch: [epoch(Slot::Even), epoch(Slot::Odd)],
         }
+    }
+
+    /// When nothing of it passes any more, if there is such a moment.
+    pub(crate) fn ends(&self) -> Option<Duration> {
+        let ends = [self.lease_until, self.outage_until];
+        ends.into_iter().flatten().min()
     }
 
     /// Where WireGuard packets go: the address that the directory knows, and if it knows several

@@ -40,7 +40,7 @@ use signet_policy::{PodFacts, PolicySet};
 use crate::{
     Agent, Input, Output,
     event::{AuditRecord, Event},
-    facts::{ClusterView, Config, Entry, Limits, LocalPod, NodeFacts, Timers},
+    facts::{ClusterView, Config, Entry, Limits, LocalPod, NodeFacts, Outage, Timers},
     ids::{EndpointIndex, NodeUid, PodUid},
 };
 use data_path::Maps;
@@ -110,6 +110,7 @@ pub struct World {
     /// Pairs of nodes that cannot reach each other.
     pub cut: BTreeSet<(NodeIx, NodeIx)>,
     pub timers: Timers,
+    pub outage: Outage,
     pub limits: Limits,
     pub frames: u64,
     /// Frames that came to a node without an agent: a test plays it.
@@ -151,6 +152,7 @@ impl World {
             service_up: true,
             cut: BTreeSet::new(),
             timers: Timers::default(),
+            outage: Outage::default(),
             limits: Limits::default(),
             frames: 0,
             captured: Vec::new(),
@@ -322,6 +324,7 @@ impl World {
                 instance: node.instance,
                 limits: self.limits,
                 timers: self.timers,
+                outage: self.outage,
             }
         };
         self.nodes[node].agent = Some(Agent::new(config));
