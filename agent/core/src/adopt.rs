@@ -103,6 +103,41 @@ impl Adoption {
         self.drop_recv(|row| row.epoch == epoch && held(row), ctx);
     }
 
+    /// Receive rows of an epoch from these addresses, and send rows to them: those whose label
+    /// `kept` does not know go now.
+    pub(crate) fn withdraw_unkept(
+        &mut self,
+        epoch: Epoch,
+        addresses: &BTreeSet<IpAddr>,
+        granted: bool,
+        kept: impl Fn(Label) -> bool,
+        ctx: &mut Ctx<'_>,
+    ) {
+        if granted {
+            self.drop_send(
+                |key, row| match row {
+                    SendRow::Paired {
+                        epoch: of, label, ..
+                    } => *of == epoch && addresses.contains(&key.destination) && !kept(*label),
+                    SendRow::Refused { .. } => false,
+                },
+                ctx,
+            );
+        } else {
+            let theirs = |row: &RecvRow| row.addresses.iter().any(|own| addresses.contains(own));
+            let gone: BTreeSet<Label> = self
+                .recv
+                .iter()
+                .filter(|(label, row)| row.epoch == epoch && theirs(row) && !kept(**label))
+                .map(|(label, _)| *label)
+                .collect();
+            for label in gone {
+                self.recv.remove(&label);
+                ctx.bpf(MapOp::RemoveRecv(label));
+            }
+        }
+    }
+
     /// The rest goes.
     pub(crate) fn end(&mut self, ctx: &mut Ctx<'_>) -> Ended {
         self.until = None;

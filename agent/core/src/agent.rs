@@ -6,6 +6,7 @@ mod cluster;
 mod endpoints;
 mod grants;
 mod greet;
+mod keep;
 mod messages;
 mod outage;
 mod pairs;

@@ -84,6 +84,7 @@ messages! {
     14 Ping,
     15 Pong,
     16 Bye,
+    17 LabelKeep,
 }
 
 /// Why a frame is not a message.

@@ -5,6 +5,7 @@
 //! | [`session_id`] | `EXPORTER-Channel-Binding` (RFC 9266) | none | 32, hashed once more |
 //! | [`psk`] | `EXPORTER-signet-wg-psk v1` | [`SlotContext`] | 32 |
 //! | [`confirm`] | `EXPORTER-signet-slot-confirm v1` | [`SlotContext`] | 32, the key of an HMAC |
+//! | [`KeepKey`] | `EXPORTER-signet-label-keep v1` | none | 32, the key of an HMAC |
 //!
 //! The first alone may be logged.
 
@@ -302,9 +303,40 @@ pub fn confirm_matches(
     Ok(expected.as_slice().ct_eq(presented).into())
 }
 
+/// Names labels to who has them too, and tells nobody else what they are.
+pub struct KeepKey(hmac::Key);
+
+impl KeepKey {
+    /// Of one channel; both ends have the same.
+    ///
+    /// # Errors
+    /// As [`ChannelSecrets::export`].
+    pub fn of(channel: &dyn ChannelSecrets) -> Result<Self, ExportError> {
+        let key = export::<32>(channel, KEEP, None)?;
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose())))
+    }
+
+    /// What `role` says of a label that it gave, or (`granted` false) that it was given. Nothing
+    /// that one side says can be said again by the other.
+    pub fn name(&self, role: Role, granted: bool, label: u64) -> [u8; 16] {
+        let role = match role {
+            Role::Client => b'c',
+            Role::Server => b's',
+        };
+        let mut said = [0; 10];
+        said[0] = role;
+        said[1] = u8::from(granted);
+        said[2..].copy_from_slice(&label.to_be_bytes());
+        let mut out = [0; 16];
+        out.copy_from_slice(&hmac::sign(&self.0, &said).as_ref()[..16]);
+        out
+    }
+}
+
 const CHANNEL_BINDING: &[u8] = b"EXPORTER-Channel-Binding";
 const PSK: &[u8] = b"EXPORTER-signet-wg-psk v1";
 const CONFIRM: &[u8] = b"EXPORTER-signet-slot-confirm v1";
+const KEEP: &[u8] = b"EXPORTER-signet-label-keep v1";
 
 fn export<const N: usize>(
     channel: &dyn ChannelSecrets,

@@ -8,7 +8,7 @@ use crate::{
     io::{ChannelRole, Connected},
     peer::{
         Dial,
-        channel::{Channel, Greeting, peer_of},
+        channel::{Channel, Greeting, KEEPS, peer_of},
         glare::{Contender, Outcome, decide},
     },
     wire::{Message, PROTO, pb},
@@ -49,7 +49,7 @@ impl Agent {
             bundle_sequence: trust,
             crl_number: 0,
             time_ms: ctx.now.wall.as_secs().saturating_mul(1000),
-            features: 0,
+            features: KEEPS,
             proof_nonce: nonce.to_vec(),
             last_epoch: peer.highest.0,
             live_epoch: live.0,
@@ -135,7 +135,7 @@ impl Agent {
             Dial::Dialling { .. } => Dial::Dialling { failures: 0 },
         };
         peer.problem = None;
-        let expires = channel.peer_expires;
+        let (expires, keeps) = (channel.peer_expires, channel.keeps);
         peer.channel = Some(channel);
         ctx.counters.channels_opened += 1;
         ctx.event(Event::ChannelOpen {
@@ -145,6 +145,9 @@ impl Agent {
         // The handshake proved the node's certificate.
         self.on_node_proven(node, expires, ctx);
         self.prove_renewed(node, ctx);
+        if keeps {
+            self.say_kept(node, ctx);
+        }
         self.begin_slot(node, ctx);
     }
 

@@ -98,6 +98,7 @@ impl Agent {
                 ctx.send(conn, &Message::LabelRevoked(done));
                 Ok(())
             }
+            Message::LabelKeep(keep) => self.on_keep(node, &keep, ctx),
             Message::LabelRevoked(_) | Message::Pong(_) => Ok(()),
             Message::Stale(stale) => {
                 let Some(address) = wire::address(&stale.address) else {

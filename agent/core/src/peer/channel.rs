@@ -1,6 +1,6 @@
 //! One node channel: TLS is done elsewhere; here are HELLO, liveness and the slot's negotiation.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use signet_crypto::{
     spiffe_id::{IdKind, SpiffeId},
@@ -16,6 +16,9 @@ use crate::{
     io::{ChannelRole, Connected},
     wire::{PROTO, pb},
 };
+
+/// Feature of HELLO: LABEL_KEEP is understood.
+pub(crate) const KEEPS: u64 = 1;
 
 /// A channel before the peer's HELLO.
 pub(crate) struct Greeting {
@@ -43,6 +46,10 @@ pub(crate) struct Channel {
     pub(crate) instance: u64,
     pub(crate) proofs: Proofs,
     pub(crate) negotiation: Negotiation,
+    /// The peer takes LABEL_KEEP.
+    pub(crate) keeps: bool,
+    /// Names of labels that the peer has said so far: those it was given, and those it gave.
+    pub(crate) kept: [BTreeSet<[u8; 16]>; 2],
     /// When the rest of the pairs is proven again, on the side that waits for the other to begin.
     pub(crate) reprove_at: Option<Duration>,
     pub(crate) their_last: Epoch,
@@ -208,6 +215,8 @@ impl Greeting {
             boot_id,
             instance: hello.instance,
             negotiation: Negotiation::Awaiting { deadline },
+            keeps: hello.features & KEEPS != 0,
+            kept: [BTreeSet::new(), BTreeSet::new()],
             reprove_at: None,
             their_last: Epoch(hello.last_epoch),
             their_live: Epoch(hello.live_epoch),

@@ -4,7 +4,11 @@ pub(crate) mod channel;
 pub(crate) mod glare;
 pub(crate) mod slot;
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use crate::{
     effects::Bucket,
@@ -105,6 +109,13 @@ impl Peer {
         self.slots[epoch.slot().index()]
             .as_mut()
             .filter(|keys| keys.epoch == epoch)
+    }
+
+    /// What keys of a previous instance are for, by epoch.
+    pub(crate) fn adopted_addresses(&self) -> Vec<(Epoch, BTreeSet<IpAddr>)> {
+        let keys = self.slots.iter().flatten().filter(|keys| keys.adopted);
+        keys.map(|keys| (keys.epoch, keys.allowed().clone()))
+            .collect()
     }
 
     /// The row of `peers` as it should be. Slots of a previous instance go by its own row.

@@ -107,6 +107,8 @@ pub struct World {
     pub policies: Arc<PolicySet>,
     pub svid_ttl: Duration,
     pub service_up: bool,
+    /// Pods that get no certificate.
+    pub no_svid: BTreeSet<PodUid>,
     /// Pairs of nodes that cannot reach each other.
     pub cut: BTreeSet<(NodeIx, NodeIx)>,
     pub timers: Timers,
@@ -150,6 +152,7 @@ impl World {
             policies: Arc::new(PolicySet::default()),
             svid_ttl: Duration::from_secs(3600),
             service_up: true,
+            no_svid: BTreeSet::new(),
             cut: BTreeSet::new(),
             timers: Timers::default(),
             outage: Outage::default(),

@@ -167,6 +167,7 @@ impl Oracle {
             | Message::LabelExtend(_)
             | Message::LabelRevoke(_)
             | Message::LabelRevoked(_)
+            | Message::LabelKeep(_)
             | Message::Stale(_)
             | Message::Ping(_)
             | Message::Pong(_)

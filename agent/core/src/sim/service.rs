@@ -114,7 +114,7 @@ impl World {
         let placed = self
             .pods
             .get(&pod)
-            .filter(|pod| pod.node == node && self.service_up);
+            .filter(|pod| pod.node == node && self.service_up && !self.no_svid.contains(&pod.uid));
         let input = match placed.cloned() {
             Some(placed) => {
                 assert_eq!(*id, placed.entry.spiffe_id);

@@ -207,7 +207,7 @@ fn a_flood_of_questions_is_bounded() {
 
 #[test]
 fn who_breaks_the_protocol_is_hung_up_on() {
-    let wrong: [(&str, u8, Vec<u8>); 6] = [
+    let wrong: [(&str, u8, Vec<u8>); 7] = [
         ("unknown type", 99, Vec::new()),
         ("not a message", 7, vec![0xff; 9]),
         ("too large", 14, vec![0; 70_000]),
@@ -220,6 +220,14 @@ fn who_breaks_the_protocol_is_hung_up_on() {
                 wg_public_key: vec![1; 32],
                 port: 1,
                 ..pb::SlotAccept::default()
+            }),
+        ),
+        (
+            "half a name of a label",
+            17,
+            pb_bytes(&pb::LabelKeep {
+                names: vec![0; 24],
+                ..pb::LabelKeep::default()
             }),
         ),
         (

@@ -173,6 +173,55 @@ fn a_label_without_a_way_back_is_withdrawn_if_its_pod_is_gone() {
 }
 
 #[test]
+fn a_label_that_the_peer_no_longer_has_goes_with_the_first_channel() {
+    let mut two = Two::open(40);
+    two.world.kill(two.a);
+    // The peer restarts twice without anybody to talk to: what it had is over there.
+    two.world.restart(two.b);
+    two.world.run(SECOND * 121);
+    assert!(two.world.nodes[two.b].maps.recv.is_empty());
+    assert_eq!(two.world.nodes[two.a].maps.recv.len(), 1);
+    // Nobody here asks for the pair again: its send rows are gone.
+    two.world.nodes[two.a].maps.send.clear();
+    let other = two.world.add_pod(two.a, "shop", "other");
+    two.world.start(two.a);
+    let id = two.world.send(&other.uid, two.y.address);
+    two.world.run(SECOND * 3);
+    assert!(two.world.arrived(id), "there is a channel");
+    let old = two.world.nodes[two.a]
+        .maps
+        .recv
+        .values()
+        .filter(|row| row.epoch.0 == 1);
+    assert_eq!(old.count(), 0, "nobody sends under it any more");
+}
+
+#[test]
+fn labels_that_both_have_are_kept() {
+    let mut two = Two::open(41);
+    // The pair cannot be proven again, but there is a channel.
+    let held = two.world.nodes[two.a].maps.recv.clone();
+    two.world
+        .no_svid
+        .extend([two.x.uid.clone(), two.y.uid.clone()]);
+    let (v, w) = (
+        two.world.add_pod(two.a, "shop", "other"),
+        two.world.add_pod(two.b, "shop", "another"),
+    );
+    two.world.restart(two.a);
+    two.world.restart(two.b);
+    assert!(two.world.passes(&v.uid, w.address));
+    for _ in 0..100 {
+        two.world.run(SECOND);
+        assert!(two.flows(), "at {:?}", two.world.boot);
+    }
+    assert!(two.agent(two.a).counters().channels_opened > 0);
+    for label in held.keys() {
+        assert!(two.world.nodes[two.a].maps.recv.contains_key(label));
+    }
+}
+
+#[test]
 fn a_label_taken_over_ends_with_the_pod_it_was_for() {
     let mut two = Two::open(29);
     // Nobody can prove anything again.
