@@ -25,6 +25,8 @@ pub enum Request {
     Policies,
     /// Answered by one [`Explanation`].
     Explain(ExplainQuery),
+    /// Answered by one [`Impact`].
+    Impact,
     /// Answered by one [`AuditPeers`].
     AuditPeers,
     /// Answered by one [`AuditLog`].
@@ -404,6 +406,8 @@ pub enum Verdict {
     Held,
     /// It is gone.
     Dropped,
+    /// It went on, and would not if what is only tried out were enforced.
+    WouldDrop,
 }
 
 /// One line of an `observe` answer.
@@ -551,6 +555,50 @@ pub struct ExplainedDirection {
     pub decision: String,
     /// Why, one sentence each.
     pub reasons: Vec<String>,
+}
+
+/// What would break if what is only tried out were enforced, as far as this node has seen traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Impact {
+    /// The node.
+    pub node: String,
+    /// Since when flows are remembered.
+    pub since: u64,
+    /// Different flows that are remembered.
+    pub seen: u64,
+    /// Different flows that had to be forgotten for want of room; the least recent go.
+    pub forgotten: u64,
+    /// Dry runs, `Kind namespace/name`, sorted.
+    pub dry_runs: Vec<String>,
+    /// Flows that pass now and would not; the most frequent first.
+    pub breaks: Vec<BrokenFlow>,
+    /// Pods of this node without a certificate, `namespace/name`: they cannot be authenticated.
+    pub without_svid: Vec<String>,
+}
+
+/// Flows of one kind that pass now and would not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenFlow {
+    /// Who opens them.
+    pub source: Party,
+    /// Who is reached; with the port.
+    pub destination: Party,
+    /// `TCP`, `UDP`, `ICMP`, `ICMPv6` or the protocol's number.
+    pub protocol: String,
+    /// The side that would stop them: `egress` or `ingress`.
+    pub direction: String,
+    /// To what it is due, `Kind namespace/name`.
+    pub because_of: Vec<String>,
+    /// Name of the drop reason they would get.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub why: String,
+    /// How many were seen.
+    pub flows: u64,
+    /// When the first was seen, milliseconds of Unix time.
+    pub first_ms: u64,
+    /// When the last was seen, milliseconds of Unix time.
+    pub last_ms: u64,
 }
 
 /// Who talked with whom.

@@ -12,6 +12,7 @@ mod cli;
 mod clock;
 mod dataplane;
 mod executor;
+mod flows;
 mod health;
 mod hold;
 mod host;

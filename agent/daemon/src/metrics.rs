@@ -59,6 +59,7 @@ pub(crate) struct Metrics {
     released: Counter,
     hold_dropped: CounterFamily,
     drops: CounterFamily,
+    would_drop: CounterFamily,
     passed_packets: CounterFamily,
     passed_bytes: CounterFamily,
     pub(crate) first_contact: Histogram,
@@ -201,6 +202,11 @@ impl Metrics {
                 "Packets dropped while they waited.",
                 &["reason"],
             ),
+            would_drop: make.counters(
+                "signet_policy_would_drop_flows",
+                "Flows that passed and would not if the dry runs were enforced, by the reason they would get.",
+                &["reason"],
+            ),
             drops: make.counters(
                 "signet_drop_packets",
                 "Packets dropped by reason: by the data path since its maps were made, by the engine and the hold queue since the agent started.",
@@ -328,6 +334,13 @@ impl Metrics {
             &self.drops.get_or_create(&[("reason", reason.as_str())]),
             total,
         );
+    }
+
+    /// Flows that dry runs would stop.
+    pub(crate) fn would_drop(&self, reason: DropReason, flows: u64) {
+        self.would_drop
+            .get_or_create(&[("reason", reason.as_str())])
+            .inc_by(flows);
     }
 
     /// Takes over totals that the data path counts.

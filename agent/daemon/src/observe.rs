@@ -62,7 +62,7 @@ pub(crate) fn from_kernel(
     let verdict = match event.event_kind()? {
         EventKind::Drop | EventKind::Stale => Verdict::Dropped,
         EventKind::Miss => Verdict::Held,
-        EventKind::NewFlow => Verdict::Forwarded,
+        EventKind::NewFlow | EventKind::TakenUp => Verdict::Forwarded,
     };
     let hook = event.event_hook()?;
     let (direction, tunnel) = match hook {
@@ -73,7 +73,7 @@ pub(crate) fn from_kernel(
         Hook::UnderlayGuard => (None, false),
     };
     let reason = match verdict {
-        Verdict::Forwarded => None,
+        Verdict::Forwarded | Verdict::WouldDrop => None,
         Verdict::Held | Verdict::Dropped => event.drop_reason().map(reason),
     };
     // The class in the event is the other side's.
@@ -164,7 +164,8 @@ pub(crate) fn rule_name(policies: &PolicySet, number: u32) -> Option<String> {
     }
 }
 
-fn protocol(number: u8) -> String {
+/// A protocol's name, or its number.
+pub(crate) fn protocol(number: u8) -> String {
     match number {
         1 => "ICMP".to_owned(),
         6 => "TCP".to_owned(),

@@ -169,7 +169,12 @@ impl PolicySet {
         }
     }
 
-    fn side(&self, query: &Query, direction: Direction, scope: Scope<'_>) -> Option<Side> {
+    pub(crate) fn side(
+        &self,
+        query: &Query,
+        direction: Direction,
+        scope: Scope<'_>,
+    ) -> Option<Side> {
         let (local, peer) = ends(query, direction);
         let local = local?;
         let map = self.compile_in(local, peer, direction, scope, UnknownPorts::Closed);

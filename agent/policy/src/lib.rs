@@ -16,7 +16,9 @@ mod explain;
 mod facts;
 #[cfg(any(test, feature = "test-util"))]
 pub mod generate;
+mod impact;
 mod import;
+pub mod lint;
 mod model;
 #[cfg(any(test, feature = "test-util"))]
 pub mod naive;
@@ -30,6 +32,7 @@ mod set;
 pub use crate::compile::PairPolicy;
 pub use crate::explain::{Cause, DryRunDifference, Explanation, Outcome, Query, Side};
 pub use crate::facts::{NamedPort, PeerFacts, PodFacts, Protocol};
+pub use crate::impact::Breakage;
 pub use crate::model::{
     Action, Authentication, Direction, Enforcement, Entity, Isolation, Mode, PolicyKind, PolicyRef,
     RuleId, RuleName, Verdict,

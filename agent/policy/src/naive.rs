@@ -31,6 +31,7 @@ pub struct NaiveSide {
 #[derive(Clone, Debug)]
 pub struct Naive {
     objects: Vec<(&'static str, Value)>,
+    dry_runs_count: bool,
 }
 
 impl Naive {
@@ -51,7 +52,18 @@ impl Naive {
                 text(object, "/metadata/name"),
             )
         });
-        Naive { objects }
+        Naive {
+            objects,
+            dry_runs_count: false,
+        }
+    }
+
+    /// The same, with dry runs as if they were enforced.
+    pub fn with_dry_runs(&self) -> Naive {
+        Naive {
+            objects: self.objects.clone(),
+            dry_runs_count: true,
+        }
     }
 
     /// What the source's node does with a flow; `None` unless the source is a pod of the mesh.
@@ -110,7 +122,7 @@ impl Naive {
         let mut required = Vec::new();
         for (kind, object) in &self.objects {
             if text(object, "/metadata/namespace") != local.namespace
-                || text(object, "/spec/enforcement") == "DryRun"
+                || !self.dry_runs_count && text(object, "/spec/enforcement") == "DryRun"
             {
                 continue;
             }

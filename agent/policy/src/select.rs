@@ -1,6 +1,7 @@
 //! Kubernetes label selectors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
@@ -65,6 +66,31 @@ impl LabelSelector {
             });
         }
         Ok(LabelSelector { requirements })
+    }
+}
+
+/// As a person reads it: `labels app=web and tier in (x, y)`.
+impl fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.requirements.is_empty() {
+            return f.write_str("any labels");
+        }
+        f.write_str("labels ")?;
+        for (at, Requirement { key, test }) in self.requirements.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { " and " })?;
+            let join = |values: &BTreeSet<String>| {
+                let values: Vec<&str> = values.iter().map(String::as_str).collect();
+                values.join(", ")
+            };
+            match test {
+                Test::In(values) if values.len() == 1 => write!(f, "{key}={}", join(values))?,
+                Test::In(values) => write!(f, "{key} in ({})", join(values))?,
+                Test::NotIn(values) => write!(f, "{key} not in ({})", join(values))?,
+                Test::Exists => write!(f, "{key}")?,
+                Test::DoesNotExist => write!(f, "no {key}")?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -101,6 +101,23 @@ impl PolicySet {
         })
     }
 
+    /// Every policy as it was taken over.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.values().flatten()
+    }
+
+    /// Whether some policy is a dry run.
+    pub fn has_dry_runs(&self) -> bool {
+        self.all()
+            .any(|policy| policy.enforcement == Enforcement::DryRun)
+    }
+
+    /// Whether the policy is there, and a dry run.
+    pub(crate) fn is_dry_run(&self, name: &PolicyRef) -> bool {
+        self.all()
+            .any(|policy| policy.name == *name && policy.enforcement == Enforcement::DryRun)
+    }
+
     pub(crate) fn selecting_policies(&self, local: &PodFacts) -> impl Iterator<Item = &Policy> {
         let namespace = self.policies.get(&local.namespace);
         namespace
@@ -175,12 +192,15 @@ pub(crate) enum Scope<'a> {
     Enforced,
     /// The enforced ones, and this dry run as if it were.
     With(&'a PolicyRef),
+    /// All of them, dry runs as if they were enforced.
+    All,
 }
 
 impl Scope<'_> {
     fn includes(self, policy: &Policy) -> bool {
         match (policy.enforcement, self) {
-            (Enforcement::Enforce, Scope::Enforced | Scope::With(_)) => true,
+            (Enforcement::Enforce, Scope::Enforced | Scope::With(_) | Scope::All)
+            | (Enforcement::DryRun, Scope::All) => true,
             (Enforcement::DryRun, Scope::With(name)) => *name == policy.name,
             (Enforcement::DryRun, Scope::Enforced) => false,
         }

@@ -3,6 +3,7 @@
 mod authenticated_policy;
 mod differential;
 mod documented;
+mod lint;
 mod network_policy;
 mod ports;
 mod refused;

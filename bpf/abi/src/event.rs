@@ -69,13 +69,15 @@ wire! {
         pub src: Addr,
         /// Destination.
         pub dst: Addr,
-        /// Drop reason.
+        /// Drop reason; with [`config_flags::REPORT`](crate::config_flags::REPORT) the port of the
+        /// side that answers, network order, if a flow was admitted.
         pub reason: u16,
         /// Event kind.
         pub kind: u8,
         /// Hook.
         pub hook: u8,
-        /// Index of the local endpoint.
+        /// Index of the local endpoint; with `REPORT` the IP protocol in the upper half, if a flow
+        /// was admitted.
         pub endpoint: u32,
     }
 }
@@ -137,6 +139,9 @@ numbered! {
         Stale = 3, "stale";
         /// A flow was admitted.
         NewFlow = 4, "new_flow";
+        /// A flow that was open already was admitted by a packet of the side that answers: who
+        /// opened it is the packet's destination.
+        TakenUp = 5, "taken_up";
     }
 }
 

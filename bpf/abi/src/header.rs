@@ -50,6 +50,7 @@ fn constants(out: &mut String) {
     define("EVENT_INTERVAL_NS", EVENT_INTERVAL_NS, "ULL");
     define("CONFIG_STRICT", config_flags::STRICT.into(), "");
     define("CONFIG_HOLD", config_flags::HOLD.into(), "");
+    define("CONFIG_REPORT", config_flags::REPORT.into(), "");
     define(
         "ENDPOINT_INGRESS_ISOLATED",
         endpoint_flags::INGRESS_ISOLATED.into(),

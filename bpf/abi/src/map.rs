@@ -9,6 +9,9 @@ pub mod config_flags {
     pub const STRICT: u32 = 1;
     /// A packet without a send row goes to the hold device instead of being dropped.
     pub const HOLD: u32 = 2;
+    /// Admitted flows are reported by protocol and port, not by pair: somebody asks what a policy
+    /// would change.
+    pub const REPORT: u32 = 4;
 }
 
 wire! {

@@ -49,6 +49,8 @@ pub struct Globals {
     pub strict: bool,
     /// Hold packets of pairs that are not authenticated yet.
     pub hold: bool,
+    /// Report admitted flows by protocol and port.
+    pub report: bool,
     /// Mark bits.
     pub marks: Marks,
 }
@@ -61,6 +63,7 @@ impl Default for Globals {
             signet0_ifindex: 0,
             strict: true,
             hold: true,
+            report: false,
             marks: Marks::default(),
         }
     }
@@ -75,6 +78,9 @@ impl Globals {
         }
         if self.hold {
             flags |= config_flags::HOLD;
+        }
+        if self.report {
+            flags |= config_flags::REPORT;
         }
         Config {
             slot_ifindex: self.slot_ifindex,

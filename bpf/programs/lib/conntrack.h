@@ -131,12 +131,17 @@ static __noinline int ct_store(struct packet *p, const struct ct_key *key, struc
 		.flags = a->flags,
 		.rule = p->rule,
 	};
+	int outbound, opened;
 
 	/* An error opens nothing. */
 	if (p->flags & PACKET_ICMP_ERROR)
 		return 0;
 	entry.expires = p->now + ct_lifetime(key);
 	bpf_map_update_elem(&conntrack, key, &entry, BPF_ANY);
-	event(p, EVENT_NEW_FLOW, 0);
+	/* Did the side open it that this packet comes from? */
+	outbound = p->hook == HOOK_TO_TUNNEL || p->hook == HOOK_FROM_HOLD ||
+		   p->hook == HOOK_UNDERLAY_GUARD;
+	opened = (a->flags & CT_LOCAL_INITIATED) != 0;
+	event(p, opened == outbound ? EVENT_NEW_FLOW : EVENT_TAKEN_UP, 0);
 	return 0;
 }

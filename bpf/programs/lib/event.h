@@ -17,6 +17,15 @@ static __noinline int event_admit(struct packet *p, __u32 kind, __u32 reason)
 	struct event_limit *limit, fresh = { .next = p->now + EVENT_INTERVAL_NS };
 	int suppressed;
 
+	if (kind == EVENT_NEW_FLOW || kind == EVENT_TAKEN_UP) {
+		struct config *c = config_lookup();
+
+		if (c && c->flags & CONFIG_REPORT) {
+			key.reason = kind == EVENT_NEW_FLOW ? p->dport : p->sport;
+			key.endpoint |= (__u32)p->proto << 16;
+		}
+	}
+
 	key.src = p->src;
 	key.dst = p->dst;
 	limit = bpf_map_lookup_elem(&event_limits, &key);

@@ -28,6 +28,12 @@ pub fn load(dir: &Path) -> Result<Snapshot, LoadError> {
     Files::open(dir).map(|(_, snapshot)| snapshot)
 }
 
+/// Reads `dir` once, and makes the best of it: what is wrong is left out, and is in
+/// [`Snapshot::problems`]. For looking at; never for enforcing.
+pub fn survey(dir: &Path) -> Snapshot {
+    Files::empty(dir).rescan(true)
+}
+
 /// A manifests directory, and what is in force of it.
 #[derive(Debug)]
 pub(crate) struct Files {
@@ -60,11 +66,7 @@ impl Files {
     /// # Errors
     /// Everything that is wrong with the directory.
     pub(crate) fn open(dir: &Path) -> Result<(Self, Snapshot), LoadError> {
-        let mut files = Self {
-            dir: dir.to_path_buf(),
-            files: BTreeMap::new(),
-            accepted: Accepted::default(),
-        };
+        let mut files = Self::empty(dir);
         let snapshot = files.rescan(true);
         if snapshot.problems.is_empty() {
             Ok((files, snapshot))
@@ -72,6 +74,14 @@ impl Files {
             Err(LoadError {
                 problems: snapshot.problems,
             })
+        }
+    }
+
+    fn empty(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            files: BTreeMap::new(),
+            accepted: Accepted::default(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The cluster as a directory of Kubernetes-shaped YAML says it is.
 //!
-//! [`load`] reads a directory once and refuses it whole if anything is wrong. [`Watcher`] starts the
+//! [`load`] reads a directory once and refuses it whole if anything is wrong; [`survey`] looks at one
+//! all the same. [`Watcher`] starts the
 //! same way, then follows the directory: a file that goes bad changes nothing (what it said before
 //! stays in force), an object that contradicts others is left at its last good state, and either is
 //! said in [`Snapshot::problems`] until it is mended.
@@ -23,7 +24,7 @@ mod problem;
 mod snapshot;
 mod watch;
 
-pub use files::load;
+pub use files::{load, survey};
 pub use k8s_openapi::api::networking::v1::NetworkPolicy;
 pub use object::{
     DEFAULT_CHANNEL_PORT, Kind, NamedPort, Namespace, Node, Object, ObjectKey, Phase, Pod,

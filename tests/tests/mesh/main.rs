@@ -9,6 +9,7 @@
 mod audit;
 mod bad_input;
 mod cni;
+mod dry_run;
 mod first_contact;
 mod hostile;
 mod leak;

@@ -33,6 +33,7 @@ enum VerdictArg {
     Forwarded,
     Held,
     Dropped,
+    WouldDrop,
 }
 
 /// Prints events as they come.
@@ -43,6 +44,7 @@ pub(crate) fn run(agent: &Agent, options: Options, format: Format) -> Result<u8>
             VerdictArg::Forwarded => Verdict::Forwarded,
             VerdictArg::Held => Verdict::Held,
             VerdictArg::Dropped => Verdict::Dropped,
+            VerdictArg::WouldDrop => Verdict::WouldDrop,
         }),
         from: options.from,
         to: options.to,
@@ -70,6 +72,7 @@ pub(crate) fn render(event: &FlowEvent, wide: bool, paint: Paint) -> String {
         Verdict::Forwarded => paint.good("FORWARDED"),
         Verdict::Held => paint.unsure("HELD     "),
         Verdict::Dropped => paint.bad("DROPPED  "),
+        Verdict::WouldDrop => paint.unsure("WOULD-DROP"),
     };
     let mut line = format!(
         "{} {verdict} {} {} -> {}",

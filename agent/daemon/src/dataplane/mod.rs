@@ -168,6 +168,20 @@ impl DataPlane {
         Ok(names)
     }
 
+    /// Whether admitted flows are reported by protocol and port.
+    ///
+    /// # Errors
+    /// One line.
+    pub(crate) fn set_report(&mut self, report: bool) -> Result<(), String> {
+        self.globals.report = report;
+        // Slots that this agent has not heard of are those of the one before.
+        let mut globals = self.globals;
+        if globals.slot_ifindex == [0; abi::SLOTS] {
+            globals.slot_ifindex = self.plane.maps.config().map_err(said)?.slot_ifindex;
+        }
+        self.plane.configure(&globals).map_err(said)
+    }
+
     /// Attaches to the engine's slots and sends into them from now on.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ impl Executor {
             Ask::AuditPeers(to) => drop(to.send(self.audit_peers())),
             Ask::Observe(to) => drop(to.send(self.observe.subscribe())),
             Ask::Policies(to) => drop(to.send(self.policies())),
+            Ask::Impact(to) => drop(to.send(self.impact())),
             Ask::Explain(query, to) => drop(to.send(self.explain(&query))),
             Ask::AddEndpoint(new, to) => drop(to.send(self.add_endpoint(new).await)),
             Ask::RemoveEndpoint(pod, to) => {

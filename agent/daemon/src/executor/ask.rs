@@ -1,7 +1,7 @@
 //! Questions of the status socket to the executor.
 
 use signet_agent_core::status::{
-    AuditPeers, Endpoint, Endpoints, ExplainQuery, Explanation, Peers, Policies, Status,
+    AuditPeers, Endpoint, Endpoints, ExplainQuery, Explanation, Impact, Peers, Policies, Status,
 };
 use tokio::sync::oneshot;
 
@@ -16,6 +16,7 @@ pub(crate) enum Ask {
     AuditPeers(oneshot::Sender<AuditPeers>),
     Observe(oneshot::Sender<Subscription>),
     Policies(oneshot::Sender<Policies>),
+    Impact(oneshot::Sender<Impact>),
     Explain(ExplainQuery, oneshot::Sender<Result<Explanation, String>>),
     AddEndpoint(NewEndpoint, oneshot::Sender<Result<Endpoint, AddError>>),
     /// Whether there was one.

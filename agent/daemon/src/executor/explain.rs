@@ -46,7 +46,7 @@ impl Executor {
     }
 
     /// `namespace/name` of a pod, a pod's UID, an address, or a node's name.
-    fn peer(&self, text: &str) -> Result<PeerFacts, String> {
+    pub(super) fn peer(&self, text: &str) -> Result<PeerFacts, String> {
         let snapshot = &self.snapshot;
         if let Ok(address) = text.parse::<IpAddr>() {
             let pod = snapshot
@@ -126,7 +126,7 @@ impl Executor {
         }
     }
 
-    fn end(&self, facts: &PeerFacts, port: u16) -> Party {
+    pub(super) fn end(&self, facts: &PeerFacts, port: u16) -> Party {
         let class = match facts {
             PeerFacts::Pod(_) => None,
             PeerFacts::Address(_) => Some("World"),

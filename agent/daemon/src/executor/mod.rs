@@ -8,6 +8,7 @@ mod ask;
 mod audit;
 mod endpoints;
 mod explain;
+mod impact;
 mod inbox;
 mod outputs;
 mod policies;
@@ -41,6 +42,7 @@ use crate::{
     audit::Audit,
     channel::{Channels, ConnectionHandle},
     dataplane::DataPlane,
+    flows::Flows,
     health::Health,
     hold::HoldDevice,
     host::Host,
@@ -119,6 +121,7 @@ pub(crate) struct Executor {
     cluster: Cluster,
     names: Names,
     observe: Observe,
+    flows: Flows,
     /// What the engine and the core dropped; the data path counts its own.
     other_drops: BTreeMap<DropReason, u64>,
     identity_status: IdentityStatus,
@@ -149,6 +152,7 @@ impl Executor {
             socket: parts.facts.tunnel_socket.clone(),
             ..TunnelStatus::default()
         };
+        let since = parts.time.now().wall.as_secs();
         let mut names = Names::default();
         names.learn_manifests(&parts.snapshot, parts.service.trust.load().trust_domain());
         Self {
@@ -173,6 +177,7 @@ impl Executor {
             cluster: parts.cluster,
             names,
             observe: Observe::new(),
+            flows: Flows::new(since),
             other_drops: BTreeMap::new(),
             identity_status,
             tunnel_status,

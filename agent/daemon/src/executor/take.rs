@@ -24,6 +24,7 @@ use crate::{
 impl Executor {
     /// The first things after the start, before anybody else is heard.
     pub(super) async fn start(&mut self) {
+        self.report_flows();
         self.reconcile_host().await;
         self.drain().await;
         self.readopt_endpoints().await;
@@ -212,6 +213,7 @@ impl Executor {
         }
         self.snapshot = snapshot;
         self.cluster = cluster;
+        self.report_flows();
         let trust = self.service.trust.load();
         self.names
             .learn_manifests(&self.snapshot, trust.trust_domain());
@@ -252,6 +254,7 @@ impl Executor {
         if let Some(flow) = observe::from_kernel(&event, time_ms, node, &self.names, policies) {
             self.observe.push(flow);
         }
+        self.note_flow(&event, time_ms);
         if event.event_kind() == Some(EventKind::Stale) {
             let destination = event.dst.to_ip();
             self.feed(Input::Stale {

@@ -63,6 +63,10 @@ impl Client {
                 Ok(policies) => self.line(&policies).await,
                 Err(error) => self.fail(error).await,
             },
+            Request::Impact => match ask(agent, Ask::Impact).await {
+                Ok(impact) => self.line(&impact).await,
+                Err(error) => self.fail(error).await,
+            },
             Request::Explain(query) => {
                 match ask(agent, |answer| Ask::Explain(query, answer)).await {
                     Ok(Ok(explanation)) => self.line(&explanation).await,

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use crate::generate::{Bytes, Choices, Cluster, PROTOCOLS, Seeded};
 use crate::naive::{Naive, NaiveSide};
 use crate::{
-    Action, Authentication, Cause, Direction, Isolation, Mode, Outcome, PairPolicy, PeerFacts,
-    PolicySet, Query, RuleId, Side, Verdict, diff,
+    Action, Authentication, Cause, Direction, Enforcement, Isolation, Mode, Outcome, PairPolicy,
+    PeerFacts, PolicySet, Query, RuleId, Side, Verdict, diff,
 };
 
 /// Flows tried per cluster. With 1,024 clusters that makes more than 60,000 flows a run.
@@ -176,7 +176,37 @@ fn check_flow(world: &World, flow: &Flow) {
             );
             let rows = Rows(compiled.rows().collect());
             world.assert_hit(rows.lookup(direction, *protocol, *port), expected, &context);
+            check_breakage(world, flow, mode, direction, expected);
         }
+    }
+}
+
+/// What the dry runs would stop: what passes now, and does not if the objects are read as enforced.
+fn check_breakage(world: &World, flow: &Flow, mode: Mode, direction: Direction, now: &NaiveSide) {
+    let query = Query {
+        from: flow.from.clone(),
+        to: flow.to.clone(),
+        protocol: flow.protocol,
+        port: flow.port,
+        mode,
+    };
+    let strict = mode == Mode::Strict;
+    let naive = world.naive.with_dry_runs();
+    let would = match direction {
+        Direction::Egress => naive.egress(&flow.from, &flow.to, flow.protocol, flow.port, strict),
+        Direction::Ingress => naive.ingress(&flow.from, &flow.to, flow.protocol, flow.port, strict),
+    };
+    let would = would.unwrap();
+    let found = world.set.breakage(&query, direction);
+    let context = format!("{direction} {query:?}: {found:?}");
+    assert_eq!(found.is_some(), now.allowed && !would.allowed, "{context}");
+    let Some(found) = found else { return };
+    check_side(&found.would, &would, &context);
+    // Something is to blame, and only dry runs are.
+    assert!(!found.policies.is_empty(), "{context}");
+    for policy in &found.policies {
+        let mut dry = world.set.policies().filter(|(name, _)| *name == policy);
+        assert!(dry.all(|(_, enforcement)| enforcement == Enforcement::DryRun));
     }
 }
 
@@ -407,10 +437,14 @@ fn the_generator_reaches_every_outcome() {
             if !explained.dry_run.is_empty() {
                 *seen.entry("dry run").or_default() += 1;
             }
+            let mut sides = Direction::ALL.into_iter();
+            if sides.any(|direction| world.set.breakage(&query, direction).is_some()) {
+                *seen.entry("would break").or_default() += 1;
+            }
         }
     }
     assert!(
-        seen.len() == 10 && seen.values().all(|count| *count >= 20),
+        seen.len() == 11 && seen.values().all(|count| *count >= 20),
         "{seen:?}"
     );
 }

@@ -594,6 +594,63 @@ fn misses_and_drops_are_reported_once_a_second_with_the_count_left_out() {
     );
 }
 
+/// Kinds and ports of the flows that an outcome reports.
+fn flows(outcome: &Outcome) -> Vec<(EventKind, u16, u16)> {
+    let kind = |event: &signet_abi::Event| event.event_kind().unwrap();
+    let events = outcome.events.iter();
+    events
+        .filter(|event| matches!(kind(event), EventKind::NewFlow | EventKind::TakenUp))
+        .map(|event| (kind(event), event.sport, event.dport))
+        .collect()
+}
+
+#[test]
+fn admitted_flows_are_reported_by_port_if_somebody_asks() {
+    let Some(mut w) = crate::world() else { return };
+    let send = |w: &mut World, port| {
+        let frame = udp(("10.1.0.2", 4000 + port), ("10.2.0.2", port));
+        let packet = marked(Packet::new(SIGNET0, frame.build()), PENDING, A, A_IF);
+        flows(&w.go(Hook::ToTunnel, packet))
+    };
+    let seen = |port| vec![(EventKind::NewFlow, 4000 + port, port)];
+    assert_eq!(send(&mut w, 53), seen(53));
+    assert_eq!(send(&mut w, 54), [], "once a second for a pair");
+    let globals = signet_loader::Globals {
+        report: true,
+        ..w.globals
+    };
+    w.prog.maps.set_config(&globals.to_config(7)).unwrap();
+    assert_eq!(send(&mut w, 55), seen(55));
+    assert_eq!(send(&mut w, 56), seen(56));
+    assert_eq!(send(&mut w, 56), [], "a known flow is no new one");
+}
+
+#[test]
+fn who_opened_a_flow_is_told_from_either_side() {
+    let Some(mut w) = crate::world() else { return };
+    // A asked R on port 80 before anything was known here; R's answer comes first.
+    w.isolate(A);
+    w.rule(A, Direction::Egress, CLASS_R, 6, 80, allow(1));
+    let answer = tcp(("10.2.0.2", 80), ("10.1.0.2", 4000), ACK);
+    let packet = Packet::new(SLOT[0], with_tag(&answer).build());
+    let outcome = w.go(Hook::FromTunnel, marked(packet, 0, 0, SLOT[0]));
+    assert_eq!(outcome.reason, None);
+    assert_eq!(flows(&outcome), [(EventKind::TakenUp, 80, 4000)]);
+    // The same between pods of this node, where A answers B.
+    w.reset();
+    w.isolate(A);
+    w.rule(A, Direction::Ingress, CLASS_B, 6, 80, allow(1));
+    w.isolate(B);
+    w.rule(B, Direction::Egress, CLASS_A, 6, 80, allow(2));
+    let outcome = w.a_to_b(&tcp(("10.1.0.2", 80), ("10.1.0.3", 4000), ACK));
+    assert_eq!(outcome.reason, None);
+    assert_eq!(flows(&outcome), [(EventKind::TakenUp, 80, 4000)]);
+    // And who asks is no answerer.
+    w.reset();
+    let outcome = w.b_to_a(&tcp(("10.1.0.3", 4000), ("10.1.0.2", 80), SYN));
+    assert_eq!(flows(&outcome), [(EventKind::NewFlow, 4000, 80)]);
+}
+
 #[test]
 fn a_tag_put_on_comes_off_without_a_trace() {
     let Some(mut w) = crate::world() else { return };

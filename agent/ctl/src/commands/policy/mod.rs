@@ -1,5 +1,8 @@
 //! `signetctl policy`: what policy thinks of a flow, without sending a packet.
 
+mod impact;
+mod lint;
+
 use std::fmt::Write as _;
 
 use anyhow::Result;
@@ -34,12 +37,19 @@ enum What {
         #[arg(long, value_name = "PORT/PROTO", value_parser = flow)]
         port: (u16, String),
     },
+    /// What would break if the dry runs were enforced, by the traffic that this node has seen
+    Impact,
+    /// What is wrong or odd in a folder of manifests, without an agent
+    Lint(lint::Options),
 }
 
-/// Lists, 1 if an object is refused; or explains, 1 if the flow would be stopped.
+/// 1 if an object is refused (list), the flow would be stopped (explain), something would break
+/// (impact), or there is something to say (lint).
 pub(crate) fn run(agent: &Agent, options: Options, format: Format) -> Result<u8> {
     match options.what {
         What::List => list(agent, format),
+        What::Impact => impact::run(agent, format),
+        What::Lint(options) => lint::run(&options, format),
         What::Explain {
             from,
             to,
