@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help setup build demo test lint bpf docs clean-labs
+.PHONY: help setup build demo test lint fuzz bpf docs clean-labs
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -21,6 +21,9 @@ test: setup ## everything that must hold: lints, unit, kernel, namespace and end
 
 lint: ## formatting and clippy only
 	@scripts/lint
+
+fuzz: setup ## the fuzz targets under libFuzzer, five minutes each; FOR=SECONDS, TARGET=NAME
+	@scripts/fuzz $(or $(FOR),300) $(TARGET)
 
 bpf: ## rebuild the checked-in eBPF objects
 	@$(MAKE) --no-print-directory -C bpf/programs

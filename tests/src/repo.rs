@@ -41,17 +41,25 @@ impl Package {
     }
 }
 
-/// Every crate of the workspace.
+/// Every crate: those of the workspace, and `fuzz`, which is one of its own.
 ///
 /// # Errors
 /// If `cargo metadata` fails.
 pub fn packages() -> Result<Vec<Package>> {
+    let mut all = packages_of("Cargo.toml")?;
+    all.extend(packages_of("fuzz/Cargo.toml")?);
+    Ok(all)
+}
+
+fn packages_of(manifest: &str) -> Result<Vec<Package>> {
     let text = cargo(&[
         "metadata",
         "--format-version",
         "1",
         "--no-deps",
         "--offline",
+        "--manifest-path",
+        manifest,
     ])?;
     let meta: Value = serde_json::from_str(&text).context("cargo metadata's JSON")?;
     let list = meta["packages"].as_array().context("packages")?;

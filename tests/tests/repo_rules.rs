@@ -13,13 +13,16 @@ use signet_tests::{
     repo,
 };
 
-/// `bpf, crypto <- identity <- agent <- tests, fuzz`: a folder may use those named behind it.
+/// `bpf, crypto <- identity <- agent <- fuzz <- tests`: a folder may use those named behind it.
 const ARROWS: &[(&str, &[&str])] = &[
     ("bpf", &["bpf"]),
     ("crypto", &["crypto"]),
     ("identity", &["identity", "bpf", "crypto"]),
     ("agent", &["agent", "identity", "bpf", "crypto"]),
-    ("tests", &["tests", "agent", "identity", "bpf", "crypto"]),
+    (
+        "tests",
+        &["tests", "fuzz", "agent", "identity", "bpf", "crypto"],
+    ),
     ("fuzz", &["fuzz", "agent", "identity", "bpf", "crypto"]),
 ];
 
@@ -114,6 +117,22 @@ fn every_crate_takes_the_workspace_lints() -> Result<()> {
             package.name
         );
     }
+    Ok(())
+}
+
+/// A workspace of its own cannot take the lints of this one; it repeats them.
+#[test]
+fn the_fuzz_workspace_has_the_same_lints() -> Result<()> {
+    let tables = |path: &str| -> Result<Vec<String>> {
+        let text = fs::read_to_string(repo::root().join(path))?;
+        let lints = text
+            .split("\n[")
+            .filter(|t| t.starts_with("workspace.lints."));
+        Ok(lints.map(|table| table.trim().to_owned()).collect())
+    };
+    let here = tables("Cargo.toml")?;
+    assert_eq!(here.len(), 2, "{here:?}");
+    assert_eq!(here, tables("fuzz/Cargo.toml")?);
     Ok(())
 }
 

@@ -22,6 +22,8 @@ mod peers;
 mod receive;
 mod segment;
 mod slot;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod timers;
 mod transmit;
 mod vnet;

@@ -190,7 +190,8 @@ impl World {
         );
     }
 
-    pub(crate) fn connect(&mut self, from: NodeIx, to: &NodeUid, expect: &SpiffeId) {
+    /// A TLS connection from one node to another, as its node's certificate allows.
+    pub fn connect(&mut self, from: NodeIx, to: &NodeUid, expect: &SpiffeId) {
         let target = self.nodes.iter().position(|node| node.facts.uid == *to);
         let target = target.filter(|to| {
             !self.is_cut(from, *to)
@@ -260,7 +261,8 @@ impl World {
         }
     }
 
-    pub(crate) fn send_frame(&mut self, from: NodeIx, conn: ConnId, kind: u8, payload: Vec<u8>) {
+    /// A frame from a node, whoever plays it.
+    pub fn send_frame(&mut self, from: NodeIx, conn: ConnId, kind: u8, payload: Vec<u8>) {
         let Some(index) = self.links.of(from, conn) else {
             return;
         };
