@@ -337,6 +337,9 @@ pub struct Endpoint {
     pub interface: String,
     /// Index of that interface.
     pub ifindex: u32,
+    /// How the agent came to know of it: `cni`, or `discovery` for a pod that was there before.
+    #[serde(default)]
+    pub found_by: String,
     /// End of validity of its agent-plane SVID; absent while it has none.
     pub svid_not_after: Option<u64>,
     /// Whether some policy isolates it for ingress.

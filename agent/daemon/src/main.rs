@@ -11,6 +11,7 @@ mod channel;
 mod cli;
 mod clock;
 mod dataplane;
+mod discover;
 mod executor;
 mod flows;
 mod health;

@@ -33,7 +33,7 @@ fn render(endpoints: &Endpoints, now: u64, wide: bool) -> String {
         "PAIRS",
     ];
     if wide {
-        head.extend(["INDEX", "GENERATION", "INTERFACE", "UID"]);
+        head.extend(["INDEX", "GENERATION", "INTERFACE", "FOUND BY", "UID"]);
     }
     let rows = endpoints.endpoints.iter().map(|endpoint| {
         let mut row = vec![
@@ -52,6 +52,7 @@ fn render(endpoints: &Endpoints, now: u64, wide: bool) -> String {
                 endpoint.index.to_string(),
                 endpoint.generation.to_string(),
                 endpoint.interface.clone(),
+                endpoint.found_by.clone(),
                 endpoint.pod_uid.clone(),
             ]);
         }
@@ -86,7 +87,7 @@ mod tests {
         let endpoint: Endpoint = serde_json::from_value(serde_json::json!({
             "index": 3, "generation": 1, "pod_uid": "u", "name": "db", "namespace": "shop",
             "service_account": "db", "spiffe_id": null, "addresses": ["10.61.1.2", "fd61::2"],
-            "interface": "sgv00", "ifindex": 9, "svid_not_after": null, "ingress_isolated": true,
+            "interface": "sgv00", "ifindex": 9, "found_by": "discovery", "svid_not_after": null, "ingress_isolated": true,
             "egress_isolated": false, "pairs": {"open": 0, "pending": 0, "refused": 0, "adopted": 0},
             "pending": ["SVID"],
         }))
@@ -113,6 +114,7 @@ mod tests {
                 "3",
                 "1",
                 "sgv00",
+                "discovery",
                 "u"
             ]
         );

@@ -29,8 +29,12 @@ impl Executor {
             Ask::Policies(to) => drop(to.send(self.policies())),
             Ask::Impact(to) => drop(to.send(self.impact())),
             Ask::Explain(query, to) => drop(to.send(self.explain(&query))),
-            Ask::AddEndpoint(new, to) => drop(to.send(self.add_endpoint(new).await)),
+            Ask::AddEndpoint(new, to) => {
+                self.discovery.withdrawn.remove(&new.pod_uid);
+                drop(to.send(self.add_endpoint(new).await));
+            }
             Ask::RemoveEndpoint(pod, to) => {
+                self.discovery.withdrawn.insert(pod.clone());
                 let pod = signet_agent_core::io::PodUid::new(pod);
                 let _ = to.send(self.remove_endpoint(pod).await);
             }
@@ -232,6 +236,8 @@ impl Executor {
             pending.push("the tunnel engine is not connected".to_owned());
         }
         let facts = endpoint.facts.as_ref();
+        let record = self.store.record(endpoint.pod.as_str());
+        let found_by = record.map(|record| record.found).unwrap_or_default().name();
         Endpoint {
             index: endpoint.index.0,
             generation: endpoint.generation,
@@ -250,6 +256,7 @@ impl Executor {
                 .map(ToString::to_string),
             addresses: endpoint.addresses,
             interface: endpoint.ifname,
+            found_by: found_by.to_owned(),
             ifindex: endpoint.ifindex,
             svid_not_after: endpoint.svid.map(|svid| svid.not_after),
             ingress_isolated: endpoint.ingress_isolated,

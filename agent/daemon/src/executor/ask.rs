@@ -5,7 +5,7 @@ use signet_agent_core::status::{
 };
 use tokio::sync::oneshot;
 
-use crate::{host::Link, observe::Subscription};
+use crate::{host::Link, observe::Subscription, state::FoundBy};
 
 /// A question with the place for its answer.
 pub(crate) enum Ask {
@@ -30,6 +30,7 @@ pub(crate) struct NewEndpoint {
     pub(crate) pod_uid: String,
     pub(crate) link: Link,
     pub(crate) mac: [u8; 6],
+    pub(crate) found: FoundBy,
 }
 
 /// Why an endpoint was not added.

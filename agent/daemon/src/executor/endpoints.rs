@@ -38,6 +38,7 @@ impl Executor {
             addresses,
             index: known.map_or(0, |known| known.index),
             generation: known.map_or(0, |known| known.generation),
+            found: new.found,
         };
         self.store.put(record.clone()).map_err(AddError::Failed)?;
         self.refusal = None;
@@ -141,6 +142,7 @@ impl Executor {
                     pod_uid: pod,
                     link,
                     mac,
+                    found: record.found,
                 };
                 if let Err(AddError::Failed(problem)) = self.add_endpoint(new).await {
                     tracing::warn!(

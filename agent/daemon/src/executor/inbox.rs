@@ -11,7 +11,10 @@ use signet_source::Snapshot;
 use tokio::sync::mpsc;
 
 use super::ask::Ask;
-use crate::{channel::ConnectionHandle, hold::Held, identity::StreamStatus, tunnel::TunnelNews};
+use crate::{
+    channel::ConnectionHandle, discover::Found, hold::Held, identity::StreamStatus,
+    tunnel::TunnelNews,
+};
 
 /// Messages that may wait. Senders of control messages wait when it is full; packets are dropped.
 const CONTROL: usize = 4096;
@@ -27,6 +30,7 @@ pub(crate) enum Message {
     Tunnel(TunnelNews),
     Manifests(Arc<Snapshot>),
     LinkGone(u32),
+    Discovered(Result<Vec<Found>, String>),
     Ask(Ask),
 }
 
@@ -106,6 +110,10 @@ impl Inbox {
 
     pub(crate) async fn link_gone(&self, ifindex: u32) {
         self.send(Message::LinkGone(ifindex)).await;
+    }
+
+    pub(crate) async fn discovered(&self, found: Result<Vec<Found>, String>) {
+        self.send(Message::Discovered(found)).await;
     }
 
     pub(crate) async fn ask(&self, ask: Ask) {

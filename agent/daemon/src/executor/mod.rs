@@ -6,6 +6,7 @@
 mod answers;
 mod ask;
 mod audit;
+mod discovery;
 mod endpoints;
 mod explain;
 mod impact;
@@ -37,6 +38,8 @@ use tokio::{
 
 pub(crate) use ask::{AddError, Ask, NewEndpoint};
 pub(crate) use inbox::{Inbox, Outbox, inbox};
+
+use discovery::Discovery;
 
 use crate::{
     audit::Audit,
@@ -129,6 +132,7 @@ pub(crate) struct Executor {
     subscribed: BTreeSet<PodUid>,
     /// Pods whose object went while their interface is still there.
     dismissed: BTreeMap<String, EndpointRecord>,
+    discovery: Discovery,
     /// Set while an endpoint is being added: the first map operation of it that failed.
     refusal: Option<String>,
     /// Why the kernel refused to change a map last.
@@ -183,6 +187,7 @@ impl Executor {
             tunnel_status,
             subscribed: BTreeSet::new(),
             dismissed: BTreeMap::new(),
+            discovery: Discovery::default(),
             refusal: None,
             map_problem: None,
             audit: parts.audit,

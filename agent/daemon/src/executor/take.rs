@@ -28,6 +28,7 @@ impl Executor {
         self.reconcile_host().await;
         self.drain().await;
         self.readopt_endpoints().await;
+        self.discover();
     }
 
     pub(super) async fn take(&mut self, message: Message) {
@@ -55,6 +56,7 @@ impl Executor {
             Message::Tunnel(news) => self.take_tunnel(news).await,
             Message::Manifests(snapshot) => self.take_manifests(snapshot).await,
             Message::LinkGone(ifindex) => self.link_gone(ifindex).await,
+            Message::Discovered(found) => self.discovered(found).await,
             Message::Ask(ask) => self.answer(ask).await,
         }
     }

@@ -36,5 +36,6 @@ impl Executor {
         // Both look at the kernel, and do nothing unless somebody else has changed what is ours.
         self.reconcile_host().await;
         self.put_programs_back();
+        self.discover_again();
     }
 }

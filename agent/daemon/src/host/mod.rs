@@ -8,6 +8,7 @@ mod nft;
 mod plan;
 mod sysctl;
 mod unenforced;
+mod veths;
 
 use std::{
     fs::File,
@@ -18,6 +19,7 @@ use std::{
 pub(crate) use netlink::{Link, Netlink};
 pub(crate) use plan::HostFacts;
 use plan::{HOLD, Plan, RULES, SIGNET0, TABLES};
+pub(crate) use veths::Veth;
 
 /// The kernel is compared with the plan this often even if the plan is the same: a person, a CNI
 /// or a network manager may have changed what is ours.
@@ -126,6 +128,10 @@ impl Host {
                 underlay,
             },
         ))
+    }
+
+    pub(crate) fn netlink(&self) -> &Netlink {
+        &self.netlink
     }
 
     /// As [`Netlink::pod_link`].

@@ -20,6 +20,28 @@ pub(crate) struct EndpointRecord {
     /// Index in the data path; 0 until the core has given one.
     pub(crate) index: u16,
     pub(crate) generation: u32,
+    #[serde(default)]
+    pub(crate) found: FoundBy,
+}
+
+/// How the agent came to know of a pod's interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FoundBy {
+    /// Whoever made it has said so.
+    #[default]
+    Cni,
+    /// The agent has looked at the pod's processes.
+    Discovery,
+}
+
+impl FoundBy {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cni => "cni",
+            Self::Discovery => "discovery",
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,6 +160,7 @@ mod tests {
             addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             index: 3,
             generation: 9,
+            found: FoundBy::Discovery,
         }
     }
 

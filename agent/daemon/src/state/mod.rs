@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use endpoints::{EndpointRecord, EndpointStore};
+pub(crate) use endpoints::{EndpointRecord, EndpointStore, FoundBy};
 pub(crate) use node::{StoredBundle, StoredNode};
 
 /// The data folder, locked against a second agent.

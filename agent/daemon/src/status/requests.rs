@@ -19,6 +19,7 @@ use super::{Client, Running, Starting};
 use crate::{
     executor::{AddError, Ask, NewEndpoint},
     observe,
+    state::FoundBy,
     tunnel::ToTunnel,
 };
 
@@ -236,6 +237,7 @@ async fn add(agent: &Running, pod_uid: String, ifname: &str) -> Result<Endpoint,
             pod_uid: pod_uid.clone(),
             link: link.clone(),
             mac,
+            found: FoundBy::Cni,
         };
         match ask(agent, |answer| Ask::AddEndpoint(new, answer)).await? {
             Ok(endpoint) => break endpoint,

@@ -1,5 +1,6 @@
 //! Pods that `signet-cni` attaches behind the plug-ins of others, chained as a container runtime does it.
 
+mod before;
 mod ears;
 mod runtime;
 
