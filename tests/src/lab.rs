@@ -244,6 +244,30 @@ impl Lab {
             .sum())
     }
 
+    /// The sum of a metric's series whose labels contain `label`, as a scrape on a node or at
+    /// `identity` has them; what is not there yet counts 0.
+    ///
+    /// # Errors
+    /// If nobody answers the scrape.
+    pub fn metric(&self, place: &str, name: &str, label: &str) -> Result<u64> {
+        let found = self.describe()?;
+        let at = match place {
+            "identity" => &found["identity"]["metrics"],
+            node => &found["nodes"][node]["metrics"],
+        };
+        let url = format!("http://{}/metrics", at.as_str().context("metrics")?);
+        let out = self.exec(place, &["curl", "-sf", "-m", "5", &url])?;
+        ensure!(out.status.success(), "{url}: {}", both(&out));
+        let text = String::from_utf8_lossy(&out.stdout);
+        let series = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let rest = series.strip_prefix(name)?;
+            let whole = rest.is_empty() || rest.starts_with('{');
+            (whole && rest.contains(label)).then(|| value.parse::<f64>().ok())?
+        });
+        Ok(series.sum::<f64>() as u64)
+    }
+
     /// Kills a node's process as `kill -9` does.
     ///
     /// # Errors

@@ -7,9 +7,11 @@
 pub mod bin;
 pub mod docs;
 pub mod lab;
+pub mod load;
 pub mod netns;
 pub mod packet;
 pub mod probe;
 pub mod repo;
+pub mod rogue;
 pub mod services;
 pub mod shop;

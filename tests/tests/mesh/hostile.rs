@@ -13,7 +13,12 @@ use signet_tests::{
 };
 
 /// Does `lie`, and waits until `node` has counted and shown `reason`.
-fn told(lab: &Lab, node: &str, reason: &str, lie: impl Fn() -> Result<()>) -> Result<()> {
+pub(super) fn told(
+    lab: &Lab,
+    node: &str,
+    reason: &str,
+    lie: impl Fn() -> Result<()>,
+) -> Result<()> {
     let before = lab.dropped(node, reason)?;
     lie().with_context(|| format!("lie for {reason}"))?;
     wait(

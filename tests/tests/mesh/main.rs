@@ -16,6 +16,7 @@ mod leak;
 mod mtu;
 mod renewal;
 mod restart;
+mod rogue;
 mod services;
 mod talk;
 mod withdrawal;
