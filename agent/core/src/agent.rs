@@ -30,7 +30,7 @@ use signet_crypto::{bundle::TrustBundle, random::Random, time::Now};
 use crate::{
     adopt::Adoption,
     agent::cluster::World,
-    authn::{hold::Hold, label::Labels, pair::Pairs},
+    authn::{hold::Hold, label::Labels, pair::Pairs, want::Wants},
     directory::Directory,
     effects::{Counters, Ctx},
     endpoint::{Endpoints, svid::Certificate},
@@ -43,8 +43,6 @@ use crate::{
     repair::Repairs,
     rows::SendKey,
 };
-
-pub(crate) use wants::Want;
 
 /// One node's agent, without the world around it.
 ///
@@ -81,7 +79,7 @@ pub struct Agent {
     last_peer: u32,
     pub(crate) pairs: Pairs,
     labels: Labels,
-    pub(crate) wants: BTreeMap<SendKey, Want>,
+    pub(crate) wants: Wants,
     pub(crate) hold: Hold,
     pub(crate) adoption: Adoption,
     pub(crate) repairs: Repairs,
@@ -118,7 +116,7 @@ impl Agent {
             last_peer: 0,
             pairs: Pairs::default(),
             labels: Labels::default(),
-            wants: BTreeMap::new(),
+            wants: Wants::default(),
             hold: Hold::default(),
             adoption: Adoption::default(),
             repairs: Repairs::default(),
@@ -170,6 +168,8 @@ impl Agent {
             counters: self.counters,
         };
         act(self, &mut ctx);
+        self.take_turns(&mut ctx);
+        self.pairs.settle();
         self.outputs = ctx.out;
         self.counters = ctx.counters;
     }

@@ -49,6 +49,8 @@ pub(crate) struct Directory {
     entries: BTreeMap<PodUid, Entry>,
     by_address: BTreeMap<IpAddr, PodUid>,
     questions: BTreeMap<LookupKey, Question>,
+    /// Those that are to be asked again.
+    repeats: BTreeSet<(Duration, LookupKey)>,
     up: bool,
 }
 
@@ -63,6 +65,10 @@ impl Directory {
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -91,7 +97,7 @@ impl Directory {
         entry: Option<Entry>,
         ctx: &mut Ctx<'_>,
     ) -> Vec<Change> {
-        self.questions.remove(key);
+        self.settled(key);
         match (entry, key) {
             (Some(entry), LookupKey::Address(_) | LookupKey::Pod(_)) => self.put(entry, ctx),
             (None, LookupKey::Pod(pod)) => self.forget(pod, ctx).into_iter().collect(),
@@ -123,6 +129,8 @@ impl Directory {
             error,
         });
         let at = ctx.boot() + ctx.backoff(retry, failures);
+        self.settled(&key);
+        self.repeats.insert((at, key.clone()));
         self.questions
             .insert(key, Question::Repeat { at, failures });
     }
@@ -169,7 +177,11 @@ impl Directory {
     /// Forgets a pod. The change says what it was.
     pub(crate) fn forget(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) -> Option<Change> {
         let entry = self.entries.remove(pod)?;
-        self.by_address.retain(|_, holder| holder != pod);
+        for address in &entry.pod.addresses {
+            if self.by_address.get(address) == Some(pod) {
+                self.by_address.remove(address);
+            }
+        }
         ctx.push(Output::Unsubscribe(pod.clone()));
         Some(Change::Gone(Box::new(entry)))
     }
@@ -197,9 +209,10 @@ impl Directory {
                 self.ask(key, ctx);
             }
         }
-        for question in self.questions.values_mut() {
-            if let Question::Repeat { at, .. } = question {
+        for (_, key) in std::mem::take(&mut self.repeats) {
+            if let Some(Question::Repeat { at, .. }) = self.questions.get_mut(&key) {
                 *at = ctx.boot();
+                self.repeats.insert((ctx.boot(), key));
             }
         }
     }
@@ -209,36 +222,23 @@ impl Directory {
     }
 
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        let repeats = self
-            .questions
-            .values()
-            .filter_map(|question| match question {
-                Question::Asked { .. } => None,
-                Question::Repeat { at, .. } => Some(*at),
-            });
-        repeats.min()
+        self.repeats.first().map(|(at, _)| *at)
     }
 
     pub(crate) fn handle_timeout(&mut self, wanted: &BTreeSet<LookupKey>, ctx: &mut Ctx<'_>) {
-        let due: Vec<(LookupKey, u32)> = self
-            .questions
-            .iter()
-            .filter_map(|(key, question)| match question {
-                Question::Asked { .. } => None,
-                Question::Repeat { at, failures } => {
-                    (*at <= ctx.boot()).then(|| (key.clone(), *failures))
-                }
-            })
-            .collect();
-        for (key, failures) in due {
+        let due = self.repeats.iter().take_while(|(at, _)| *at <= ctx.boot());
+        let due: Vec<LookupKey> = due.map(|(_, key)| key.clone()).collect();
+        for key in due {
+            let failures = match self.settled(&key) {
+                Some(Question::Repeat { failures, .. } | Question::Asked { failures }) => failures,
+                None => 0,
+            };
             let known = matches!(&key, LookupKey::Pod(pod) if self.entries.contains_key(pod));
             if known || wanted.contains(&key) {
                 self.questions
                     .insert(key.clone(), Question::Asked { failures });
                 ctx.counters.lookups += 1;
                 ctx.push(Output::Lookup(key));
-            } else {
-                self.questions.remove(&key);
             }
         }
     }
@@ -255,7 +255,17 @@ impl Directory {
         }
     }
 
+    /// Nothing is asked about a key any more.
+    fn settled(&mut self, key: &LookupKey) -> Option<Question> {
+        let question = self.questions.remove(key)?;
+        if let Question::Repeat { at, .. } = &question {
+            self.repeats.remove(&(*at, key.clone()));
+        }
+        Some(question)
+    }
+
     fn ask(&mut self, key: LookupKey, ctx: &mut Ctx<'_>) {
+        self.settled(&key);
         self.questions
             .insert(key.clone(), Question::Asked { failures: 0 });
         ctx.counters.lookups += 1;

@@ -10,7 +10,8 @@ use signet_crypto::{spiffe_id::SpiffeId, time::Now, wg::PublicKey};
 use signet_policy::PodFacts;
 
 use crate::{
-    agent::{Agent, Want},
+    agent::Agent,
+    authn::want::Want,
     facts::Entry,
     ids::{ClassId, EndpointIndex, Epoch, NodeUid, PeerId, PodUid, RemoteId, Slot},
     io::ChannelRole,

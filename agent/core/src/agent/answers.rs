@@ -225,8 +225,10 @@ impl Agent {
         expires: std::time::Duration,
         ctx: &mut Ctx<'_>,
     ) {
-        for (_, pair) in self.pairs.iter_mut().filter(|(key, _)| key.remote == *pod) {
-            pair.remote_expires = expires;
+        for key in self.pairs.of_remote(pod) {
+            if let Some(pair) = self.pairs.of_mut(&key) {
+                pair.remote_expires = expires;
+            }
         }
         self.renew_pairs(|key, _| key.remote == *pod, ctx);
     }

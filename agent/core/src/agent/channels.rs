@@ -171,10 +171,12 @@ impl Agent {
                 conn,
                 reason: reason.clone(),
             });
-            for (_, pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.node == node) {
-                pair.answers.clear();
-                if pair.ask.take().is_some() {
-                    pair.wanted.get_or_insert(ctx.now.boot);
+            for key in self.pairs.of_node(&node) {
+                if let Some(pair) = self.pairs.of_mut(&key) {
+                    pair.answers.clear();
+                    if pair.ask.take().is_some() {
+                        pair.wanted.get_or_insert(ctx.now.boot);
+                    }
                 }
             }
             self.abandon_slot(&node, channel, ctx);

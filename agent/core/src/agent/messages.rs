@@ -28,8 +28,10 @@ impl Agent {
         {
             channel.peer_expires = expires;
         }
-        for (_, pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.node == *node) {
-            pair.node_expires = expires;
+        for key in self.pairs.of_node(node) {
+            if let Some(pair) = self.pairs.of_mut(&key) {
+                pair.node_expires = expires;
+            }
         }
         self.renew_pairs(|_, pair| pair.node == *node, ctx);
     }

@@ -13,6 +13,7 @@ use crate::{
     authn::{
         label::PairKey,
         pair::{Answer, Ask, Grant, Pair},
+        want::Want,
     },
     effects::Ctx,
     event::{AuditKind, Event, PairEnd},
@@ -140,10 +141,10 @@ impl Agent {
                 }
             }
         }
-        let wanted_address = self.wants.iter().find(|(want, state)| {
-            want.endpoint == endpoint.index
-                && matches!(state, crate::agent::wants::Want::Pairing(pod) if *pod == key.remote)
-        });
+        let wanted_address = self
+            .wants
+            .of_endpoint(endpoint.index)
+            .find(|(_, state)| matches!(state, Want::Pairing(pod) if *pod == key.remote));
         let address = wanted_address.map(|(want, _)| want.destination);
         let address = address.or(pair.addresses.first().copied());
         let id = channel.next_id();

@@ -2,8 +2,8 @@
 //! there is room.
 
 use crate::{
-    agent::{Agent, Want},
-    authn::label::PairKey,
+    agent::Agent,
+    authn::{label::PairKey, want::Want},
     effects::Ctx,
     event::Event,
     ids::Label,
@@ -78,7 +78,7 @@ impl Agent {
         if let Some(row) = self.adoption.send.get(&key) {
             return Some(*row);
         }
-        if let Some(Want::Refused { until, reason, row }) = self.wants.get(&key) {
+        if let Some(Want::Refused { until, reason, row }) = self.wants.of(&key) {
             return row.then_some(SendRow::Refused {
                 reason: *reason,
                 not_after: *until,

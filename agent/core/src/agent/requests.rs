@@ -235,7 +235,7 @@ impl Agent {
         let late = |answer: &Answer| answer.deadline <= now;
         for key in self
             .pairs
-            .keys_where(|_, pair| pair.answers.iter().any(late))
+            .due_where(now, |pair| pair.answers.iter().any(late))
         {
             let Some(pair) = self.pairs.of_mut(&key) else {
                 continue;

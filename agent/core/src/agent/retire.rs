@@ -133,8 +133,8 @@ impl Agent {
             .get_mut(node)
             .and_then(|peer| peer.slots[epoch.slot().other().index()].as_mut());
         if let Some(older) = older.filter(|older| !older.adopted) {
-            let mut pairs = self.pairs.iter();
-            if pairs.any(|(_, pair)| pair.node == *node && pair.uses(older.epoch)) {
+            let mut pairs = self.pairs.with_node(node);
+            if pairs.any(|pair| pair.uses(older.epoch)) {
                 older.retire = None;
             }
         }
@@ -150,10 +150,8 @@ impl Agent {
         let Some(current) = peer.epoch() else { return };
         for keys in peer.slots.iter_mut().flatten() {
             let epoch = keys.epoch;
-            let used = pairs
-                .iter()
-                .any(|(_, pair)| pair.node == *node && pair.uses(epoch));
-            if epoch != current && !keys.adopted && !used {
+            let used = || pairs.with_node(node).any(|pair| pair.uses(epoch));
+            if epoch != current && !keys.adopted && !used() {
                 keys.retire = Some(keys.retire.map_or(grace, |at| at.min(grace)));
             }
         }
@@ -161,9 +159,9 @@ impl Agent {
 
     /// Brings allowed IPs in line with the pairs that are left.
     pub(super) fn review_allowed(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let pairs = self.pairs.iter().filter(|(_, pair)| pair.node == *node);
+        let pairs = self.pairs.with_node(node);
         let used: BTreeSet<IpAddr> = pairs
-            .flat_map(|(_, pair)| pair.addresses.iter().copied())
+            .flat_map(|pair| pair.addresses.iter().copied())
             .collect();
         let Some(peer) = self.peers.get_mut(node) else {
             return;

@@ -409,8 +409,10 @@ impl Agent {
         let Some(epoch) = self.peers.get(node).and_then(|peer| peer.epoch()) else {
             return;
         };
-        for (_, pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.node == *node) {
-            if pair.is_behind(epoch) {
+        for key in self.pairs.of_node(node) {
+            if let Some(pair) = self.pairs.of_mut(&key)
+                && pair.is_behind(epoch)
+            {
                 pair.wanted.get_or_insert(ctx.now.boot);
             }
         }

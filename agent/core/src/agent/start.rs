@@ -286,7 +286,7 @@ impl Agent {
         if !self.started {
             return;
         }
-        let keys: Vec<_> = self.wants.keys().copied().collect();
+        let keys: Vec<_> = self.wants.resolving().map(|(key, _)| *key).collect();
         for key in keys {
             self.advance_want(key, ctx);
         }
@@ -300,8 +300,7 @@ impl Agent {
     pub(super) fn wanted_lookups(&self) -> BTreeSet<LookupKey> {
         let mut wanted: BTreeSet<LookupKey> = self
             .wants
-            .iter()
-            .filter(|(_, want)| want.is_resolving())
+            .resolving()
             .map(|(key, _)| LookupKey::Address(key.destination))
             .collect();
         wanted.extend(self.adoption.speakers().into_iter().map(LookupKey::Address));

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use signet_abi::DropReason;
 
 use crate::{
-    agent::{Agent, wants::Want},
+    agent::Agent,
+    authn::pair::Pair,
     effects::{Ctx, Earliest},
     event::PairEnd,
     ids::{NodeUid, PodUid, Slot},
@@ -19,10 +20,9 @@ impl Agent {
         let mut earliest = Earliest::default();
         let timers = &self.config.timers;
         earliest.add(self.hold.timeout(timers.hold), Reason::Hold);
-        for want in self.wants.values() {
-            if let Want::Refused { until, .. } = want {
-                earliest.add(Some(*until), Reason::Pair);
-            }
+        earliest.add(self.wants.timeout(), Reason::Pair);
+        if let Some((at, reason)) = self.pairs.timeout() {
+            earliest.add(Some(at), reason);
         }
         for (_, pair) in self.pairs.iter() {
             earliest.add(pair.ask.map(|ask| ask.deadline), Reason::Pair);
@@ -80,8 +80,10 @@ impl Agent {
         self.renew_svids(ctx);
         self.repeat_policies(ctx);
         self.repair(ctx);
-        let wanted = self.wanted_lookups();
-        self.directory.handle_timeout(&wanted, ctx);
+        if self.directory.timeout().is_some_and(|at| at <= ctx.boot()) {
+            let wanted = self.wanted_lookups();
+            self.directory.handle_timeout(&wanted, ctx);
+        }
         let nodes: Vec<NodeUid> = self.peers.keys().cloned().collect();
         for node in nodes {
             self.tend_channel(&node, ctx);
@@ -89,25 +91,27 @@ impl Agent {
             self.tend_dial(&node, ctx);
         }
         self.repeat_asks(ctx);
-        let used: BTreeSet<PodUid> = self
-            .pairs
-            .iter()
-            .map(|(key, _)| key.remote.clone())
-            .collect();
-        self.directory
-            .shrink(&used, self.config.limits.directory_idle, ctx);
+        let idle = self.config.limits.directory_idle;
+        if self.directory.len() > idle {
+            let used = self.pairs.iter().map(|(key, _)| key.remote.clone());
+            let used: BTreeSet<PodUid> = used.collect();
+            self.directory.shrink(&used, idle, ctx);
+        }
     }
 
     fn expire_pairs(&mut self, ctx: &mut Ctx<'_>) {
         let now = ctx.boot();
-        let over = self.pairs.keys_where(|_, pair| {
+        let over = |pair: &Pair| {
             pair.grant.is_some_and(|grant| grant.not_after <= now)
                 || pair.sending.is_some_and(|permit| permit.until <= now)
-        });
-        for key in over {
+        };
+        for key in self.pairs.due_where(now, over) {
             self.close_pair(&key, PairEnd::Expired, false, ctx);
         }
-        for (_, pair) in self.pairs.iter_mut() {
+        for key in self.pairs.due_where(now, |_| true) {
+            let Some(pair) = self.pairs.of_mut(&key) else {
+                continue;
+            };
             let (gone, stay) = pair
                 .old_grants
                 .iter()
@@ -122,16 +126,8 @@ impl Agent {
     }
 
     fn expire_refusals(&mut self, ctx: &mut Ctx<'_>) {
-        let now = ctx.boot();
-        let over: BTreeSet<_> = self
-            .wants
-            .iter()
-            .filter(|(_, want)| matches!(want, Want::Refused { until, .. } if *until <= now))
-            .map(|(key, _)| *key)
-            .collect();
-        if !over.is_empty() {
-            self.flush_refusals(|key| over.contains(key), ctx);
-        }
+        let over = self.wants.over(ctx.boot());
+        self.forget_refusals(over, ctx);
     }
 
     fn renew_svids(&mut self, ctx: &mut Ctx<'_>) {
@@ -214,10 +210,6 @@ impl Agent {
     /// Dials again while there is something to say.
     fn tend_dial(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
         let now = ctx.boot();
-        let needed = self
-            .pairs
-            .iter()
-            .any(|(_, pair)| pair.node == *node && (pair.has_rows() || pair.wanted.is_some()));
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
@@ -225,7 +217,8 @@ impl Agent {
         if !due || peer.channel.is_some() || !peer.greetings.is_empty() {
             return;
         }
-        if needed {
+        let needs = |pair: &Pair| pair.has_rows() || pair.wanted.is_some();
+        if self.pairs.with_node(node).any(needs) {
             self.ensure_channel(node, ctx);
             // Whoever cannot dial now (no engine, no address) looks again a little later.
             if let Some(peer) = self.peers.get_mut(node)
@@ -234,7 +227,7 @@ impl Agent {
             {
                 *at = now + self.config.timers.retry.1;
             }
-        } else {
+        } else if let Some(peer) = self.peers.get_mut(node) {
             peer.dial = Dial::Idle;
         }
     }
@@ -244,7 +237,7 @@ impl Agent {
         let retry = self.config.timers.retry;
         let late = self
             .pairs
-            .keys_where(|_, pair| pair.ask.is_some_and(|ask| ask.deadline <= now));
+            .due_where(now, |pair| pair.ask.is_some_and(|ask| ask.deadline <= now));
         for key in late {
             let Some(pair) = self.pairs.of_mut(&key) else {
                 continue;
@@ -259,23 +252,19 @@ impl Agent {
                 self.refuse_pair(&key, DropReason::AuthenticationFailed, detail, ctx);
             }
         }
-        let due = self.pairs.keys_where(|_, pair| {
-            pair.wanted.is_some()
-                && pair.ask.is_none()
-                && pair.not_before > Duration::ZERO
-                && pair.not_before <= now
-        });
-        for key in due {
+        let paused = |pair: &Pair| {
+            pair.ask.is_none() && pair.not_before > Duration::ZERO && pair.not_before <= now
+        };
+        let again = |pair: &Pair| pair.wanted.is_some() && paused(pair);
+        for key in self.pairs.due_where(now, again) {
             if let Some(pair) = self.pairs.of_mut(&key) {
                 pair.not_before = Duration::ZERO;
             }
             self.step(&key, ctx);
         }
         // Pairs with rows of an old epoch that were refused are tried again.
-        let behind = self.pairs.keys_where(|_, pair| {
-            pair.wanted.is_none() && pair.not_before > Duration::ZERO && pair.not_before <= now
-        });
-        for key in behind {
+        let behind = |pair: &Pair| pair.wanted.is_none() && paused(pair);
+        for key in self.pairs.due_where(now, behind) {
             let node = self.pairs.of(&key).map(|pair| pair.node.clone());
             let epoch = node.and_then(|node| self.peers.get(&node)?.epoch());
             let Some(pair) = self.pairs.of_mut(&key) else {

@@ -1,41 +1,19 @@
 //! Destinations that a local pod wants: from the first missed packet to a pair, or to a refusal.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use signet_abi::DropReason;
 use signet_policy::{Action, PortMap};
 
 use crate::{
     agent::Agent,
-    authn::{label::PairKey, pair::Pair},
-    directory::Resolution,
+    authn::{label::PairKey, pair::Pair, want::Want},
     effects::Ctx,
     event::Event,
     ids::PodUid,
     io::{LookupKey, Output},
     rows::{MapOp, SendKey, SendRow},
 };
-
-/// One wanted destination.
-#[derive(Clone, Debug)]
-pub(crate) enum Want {
-    /// The directory is asked.
-    Resolving { since: Duration },
-    /// Its pair is being opened.
-    Pairing(PodUid),
-    /// It is refused: by a row, unless a row of a previous instance still lets it pass (`row`).
-    Refused {
-        until: Duration,
-        reason: DropReason,
-        row: bool,
-    },
-}
-
-impl Want {
-    pub(crate) fn is_resolving(&self) -> bool {
-        matches!(self, Want::Resolving { .. })
-    }
-}
 
 impl Agent {
     pub(super) fn on_miss(&mut self, key: SendKey, packet: Option<Vec<u8>>, ctx: &mut Ctx<'_>) {
@@ -81,7 +59,7 @@ impl Agent {
             }
             return;
         }
-        match self.wants.get(&key) {
+        match self.wants.of(&key) {
             Some(Want::Refused { until, reason, .. }) if *until > ctx.boot() => {
                 return drop(*reason, ctx);
             }
@@ -103,19 +81,18 @@ impl Agent {
 
     /// Begins, or goes on, to make a pair for this destination.
     pub(super) fn want(&mut self, key: SendKey, ctx: &mut Ctx<'_>) {
-        let over = match self.wants.get(&key) {
+        let over = match self.wants.of(&key) {
             Some(Want::Refused { .. }) | None => true,
             Some(Want::Resolving { .. } | Want::Pairing(_)) => false,
         };
         if over {
-            self.wants
-                .insert(key, Want::Resolving { since: ctx.boot() });
+            self.wants.resolve(key, ctx.boot());
         }
         self.advance_want(key, ctx);
     }
 
     pub(super) fn advance_want(&mut self, key: SendKey, ctx: &mut Ctx<'_>) {
-        if !self.started || !self.wants.get(&key).is_some_and(Want::is_resolving) {
+        if !self.started || !self.wants.of(&key).is_some_and(Want::is_resolving) {
             return;
         }
         let Some(endpoint) = self.endpoints.at(key.endpoint, key.generation) else {
@@ -123,12 +100,13 @@ impl Agent {
             return;
         };
         let local = endpoint.pod.clone();
-        let entry = match self
-            .directory
-            .resolve(LookupKey::Address(key.destination), ctx)
-        {
-            Resolution::Known(entry) => entry.clone(),
-            Resolution::Pending => return,
+        let known = self.directory.at(key.destination).cloned();
+        let Some(entry) = known else {
+            if self.wants.has_turn(&key) {
+                let address = LookupKey::Address(key.destination);
+                self.directory.resolve(address, ctx);
+            }
+            return;
         };
         if entry.node.uid == self.config.node_uid {
             let detail = "the destination runs on this node and is not reached by the tunnel";
@@ -144,6 +122,15 @@ impl Agent {
             pair.wanted.get_or_insert(ctx.now.boot);
         }
         self.step(&pair, ctx);
+    }
+
+    /// Lets those go on whose turn it is to ask the directory.
+    pub(super) fn take_turns(&mut self, ctx: &mut Ctx<'_>) {
+        while self.started
+            && let Some(key) = self.wants.next_turn()
+        {
+            self.advance_want(key, ctx);
+        }
     }
 
     /// Makes the pair if it is not there.
@@ -173,13 +160,7 @@ impl Agent {
             if !found {
                 self.adoption.withdraw_addresses(&[*address], ctx);
             }
-            let waiting: Vec<SendKey> = self
-                .wants
-                .iter()
-                .filter(|(key, want)| key.destination == *address && want.is_resolving())
-                .map(|(key, _)| *key)
-                .collect();
-            for key in waiting {
+            for key in self.wants.resolving_to(*address) {
                 if found {
                     self.advance_want(key, ctx);
                 } else {
@@ -249,21 +230,27 @@ impl Agent {
 
     /// Forgets refusals, so that the next packet asks again.
     pub(super) fn flush_refusals(&mut self, of: impl Fn(&SendKey) -> bool, ctx: &mut Ctx<'_>) {
+        let keys = self
+            .wants
+            .refused()
+            .filter(|key| of(key))
+            .copied()
+            .collect();
+        self.forget_refusals(keys, ctx);
+    }
+
+    pub(super) fn forget_refusals(&mut self, keys: Vec<SendKey>, ctx: &mut Ctx<'_>) {
         let mut again = Vec::new();
-        self.wants.retain(|key, want| {
-            let Want::Refused { row, .. } = want else {
-                return true;
+        for key in keys {
+            let Some(Want::Refused { row, .. }) = self.wants.remove(&key) else {
+                continue;
             };
-            if !of(key) {
-                return true;
+            if row {
+                ctx.bpf(MapOp::RemoveSend(key));
+            } else if self.adoption.send.contains_key(&key) {
+                again.push(key);
             }
-            if *row {
-                ctx.bpf(MapOp::RemoveSend(*key));
-            } else if self.adoption.send.contains_key(key) {
-                again.push(*key);
-            }
-            false
-        });
+        }
         for key in again {
             self.want(key, ctx);
         }
@@ -271,22 +258,30 @@ impl Agent {
 
     /// Forgets what the directory could not tell in time, once no packet waits for it any more.
     pub(super) fn expire_wants(&mut self, ctx: &Ctx<'_>) {
-        let (hold, adopted) = (&self.hold, &self.adoption.send);
         let longest = self.config.timers.hold;
-        self.wants.retain(|key, want| match want {
-            Want::Resolving { since } => {
-                *since + longest > ctx.now.boot
-                    || hold.since(key).is_some()
-                    || adopted.contains_key(key)
-            }
-            Want::Pairing(_) | Want::Refused { .. } => true,
+        let over = self.wants.resolving().filter(|(key, want)| {
+            let since = match want {
+                Want::Resolving { since, .. } => *since,
+                Want::Pairing(_) | Want::Refused { .. } => return false,
+            };
+            since + longest <= ctx.now.boot
+                && self.hold.since(key).is_none()
+                && !self.adoption.send.contains_key(key)
         });
+        let over: Vec<SendKey> = over.map(|(key, _)| *key).collect();
+        for key in over {
+            self.wants.remove(&key);
+        }
     }
 
     /// Forgets wanted destinations; refusal rows go with them.
     pub(super) fn drop_wants_where(&mut self, of: impl Fn(&SendKey) -> bool, ctx: &mut Ctx<'_>) {
         self.flush_refusals(&of, ctx);
-        self.wants.retain(|key, _| !of(key));
+        let keys = self.wants.iter().map(|(key, _)| *key);
+        let keys: Vec<SendKey> = keys.filter(|key| of(key)).collect();
+        for key in keys {
+            self.wants.remove(&key);
+        }
     }
 
     /// Destinations that wait for this pair.
@@ -295,10 +290,7 @@ impl Agent {
             return Vec::new();
         };
         let waits = |want: &Want| matches!(want, Want::Pairing(remote) if *remote == key.remote);
-        let own = self
-            .wants
-            .iter()
-            .filter(|(want, _)| want.endpoint == endpoint.index);
+        let own = self.wants.of_endpoint(endpoint.index);
         own.filter(|(_, want)| waits(want))
             .map(|(want, _)| *want)
             .collect()

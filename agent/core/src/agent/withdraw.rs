@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
     agent::Agent,
+    authn::want::Want,
     directory::Change,
     effects::Ctx,
     event::PairEnd,
     facts::Entry,
     ids::{NodeUid, PeerId, PodUid, Slot},
     io::LookupKey,
-    rows::MapOp,
+    rows::{MapOp, SendKey},
     wire::{Message, pb},
 };
 
@@ -42,13 +43,11 @@ impl Agent {
         let addresses = entry.pod.addresses.clone();
         let node = entry.node.clone();
         self.learn_node(&node, ctx);
-        self.flush_refusals(|key| addresses.contains(&key.destination), ctx);
-        let waiting: Vec<_> = self
-            .wants
-            .keys()
-            .filter(|key| addresses.contains(&key.destination))
-            .copied()
-            .collect();
+        let waiting = addresses.iter().flat_map(|address| self.wants.to(*address));
+        let waiting: Vec<_> = waiting.collect();
+        let refused = |key: &SendKey| matches!(self.wants.of(key), Some(Want::Refused { .. }));
+        let over = waiting.iter().copied().filter(refused).collect();
+        self.forget_refusals(over, ctx);
         for key in waiting {
             self.advance_want(key, ctx);
         }
@@ -162,11 +161,7 @@ impl Agent {
         self.adoption.withdraw_addresses(&[address], ctx);
         self.directory.forget(&pod, ctx);
         // An answer for somebody who waits will come by another question, if anybody does.
-        let waiting = self
-            .wants
-            .iter()
-            .any(|(key, want)| key.destination == address && want.is_resolving());
-        if waiting {
+        if !self.wants.resolving_to(address).is_empty() {
             self.directory.resolve(LookupKey::Address(address), ctx);
         }
     }

@@ -4,7 +4,7 @@
 //! came first goes first.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -22,6 +22,8 @@ struct Queue {
 #[derive(Debug, Default)]
 pub(crate) struct Hold {
     queues: BTreeMap<SendKey, Queue>,
+    /// When the first packet of each queue came.
+    fronts: BTreeSet<(Duration, SendKey)>,
     endpoint_bytes: BTreeMap<EndpointIndex, usize>,
     bytes: usize,
     packets: usize,
@@ -49,6 +51,9 @@ impl Hold {
             }
             dropped(key, DropReason::HoldOverflow, 1, ctx);
             return;
+        }
+        if queue.packets.is_empty() {
+            self.fronts.insert((ctx.boot(), key));
         }
         queue.packets.push_back((ctx.boot(), packet));
         queue.bytes += size;
@@ -102,16 +107,13 @@ impl Hold {
     }
 
     pub(crate) fn timeout(&self, longest: Duration) -> Option<Duration> {
-        let oldest = self
-            .queues
-            .values()
-            .filter_map(|queue| queue.packets.front())
-            .min_by_key(|p| p.0);
-        oldest.map(|(at, _)| *at + longest)
+        self.fronts.first().map(|(at, _)| *at + longest)
     }
 
     pub(crate) fn handle_timeout(&mut self, longest: Duration, ctx: &mut Ctx<'_>) {
-        let keys: Vec<SendKey> = self.queues.keys().copied().collect();
+        let late = |(at, _): &&(Duration, SendKey)| *at + longest <= ctx.boot();
+        let late = self.fronts.iter().take_while(late);
+        let keys: Vec<SendKey> = late.map(|(_, key)| *key).collect();
         for key in keys {
             let mut count = 0;
             while self
@@ -139,6 +141,12 @@ impl Hold {
     fn pop(&mut self, key: SendKey) -> Option<(Duration, Vec<u8>)> {
         let queue = self.queues.get_mut(&key)?;
         let packet = queue.packets.pop_front();
+        if let Some((at, _)) = &packet {
+            self.fronts.remove(&(*at, key));
+        }
+        if let Some((at, _)) = queue.packets.front() {
+            self.fronts.insert((*at, key));
+        }
         let size = packet.as_ref().map_or(0, |(_, packet)| packet.len());
         queue.bytes -= size;
         if queue.packets.is_empty() {

@@ -4,3 +4,4 @@ pub(crate) mod hold;
 pub(crate) mod label;
 pub(crate) mod pair;
 pub(crate) mod proof;
+pub(crate) mod want;

@@ -1,13 +1,18 @@
 //! One pair of a local and a remote pod: what is granted, and what is under way.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use signet_crypto::{spiffe_id::SpiffeId, time::Now};
 
 use crate::{
     authn::label::PairKey,
+    effects::Earliest,
     ids::{ClassId, ConnId, Epoch, Label, NodeUid, PodUid, RemoteId},
-    io::ChannelRole,
+    io::{ChannelRole, Reason, Timeout},
 };
 
 /// What the local node granted: a receive row.
@@ -88,6 +93,15 @@ pub(crate) struct Pair {
     pub(crate) remote_expires: Duration,
     pub(crate) node_expires: Duration,
     pub(crate) session: Option<Session>,
+    /// Under which it is found.
+    found: Found,
+}
+
+/// A pair's places in the orders that follow what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Found {
+    timeout: Option<Timeout>,
+    ask: Option<(ConnId, u64)>,
 }
 
 impl Pair {
@@ -116,7 +130,24 @@ impl Pair {
             remote_expires: Duration::ZERO,
             node_expires: Duration::ZERO,
             session: None,
+            found: Found::default(),
         }
+    }
+
+    /// When something of it is due.
+    fn timeout(&self) -> Option<Timeout> {
+        let mut earliest = Earliest::default();
+        earliest.add(self.ask.map(|ask| ask.deadline), Reason::Pair);
+        let answers = self.answers.iter().map(|answer| answer.deadline);
+        earliest.add(answers.min(), Reason::Request);
+        if self.ask.is_none() && self.not_before > Duration::ZERO {
+            earliest.add(Some(self.not_before), Reason::Pair);
+        }
+        for grant in self.grant.iter().chain(&self.old_grants) {
+            earliest.add(Some(grant.not_after), Reason::Expiry);
+        }
+        earliest.add(self.sending.map(|permit| permit.until), Reason::Expiry);
+        earliest.0
     }
 
     /// Both directions are granted in some epoch.
@@ -154,9 +185,17 @@ impl Pair {
 }
 
 /// All pairs, with the orders in which they are looked for.
+///
+/// The orders by time and by question follow what pairs hold as of the last [`Pairs::settle`].
 #[derive(Debug, Default)]
 pub(crate) struct Pairs {
     pairs: BTreeMap<PairKey, Pair>,
+    by_remote: BTreeMap<PodUid, BTreeSet<PairKey>>,
+    by_node: BTreeMap<NodeUid, BTreeSet<PairKey>>,
+    due: BTreeSet<(Duration, PairKey)>,
+    asks: BTreeMap<(ConnId, u64), PairKey>,
+    /// What may have changed since.
+    touched: BTreeSet<PairKey>,
 }
 
 impl Pairs {
@@ -165,23 +204,34 @@ impl Pairs {
     }
 
     pub(crate) fn of_mut(&mut self, key: &PairKey) -> Option<&mut Pair> {
-        self.pairs.get_mut(key)
+        let pair = self.pairs.get_mut(key)?;
+        if !self.touched.contains(key) {
+            self.touched.insert(key.clone());
+        }
+        Some(pair)
     }
 
     pub(crate) fn insert(&mut self, key: PairKey, pair: Pair) {
+        self.remove(&key);
+        let of_remote = self.by_remote.entry(key.remote.clone()).or_default();
+        of_remote.insert(key.clone());
+        let of_node = self.by_node.entry(pair.node.clone()).or_default();
+        of_node.insert(key.clone());
+        self.touched.insert(key.clone());
         self.pairs.insert(key, pair);
     }
 
     pub(crate) fn remove(&mut self, key: &PairKey) -> Option<Pair> {
-        self.pairs.remove(key)
+        let pair = self.pairs.remove(key)?;
+        self.lose(key, pair.found);
+        self.touched.remove(key);
+        forget(&mut self.by_remote, &key.remote, key);
+        forget(&mut self.by_node, &pair.node, key);
+        Some(pair)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PairKey, &Pair)> {
         self.pairs.iter()
-    }
-
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&PairKey, &mut Pair)> {
-        self.pairs.iter_mut()
     }
 
     pub(crate) fn keys_where(&self, which: impl Fn(&PairKey, &Pair) -> bool) -> Vec<PairKey> {
@@ -190,23 +240,97 @@ impl Pairs {
     }
 
     pub(crate) fn of_node(&self, node: &NodeUid) -> Vec<PairKey> {
-        self.keys_where(|_, pair| pair.node == *node)
+        self.by_node
+            .get(node)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    /// Pairs with this node, as they are.
+    pub(crate) fn with_node(&self, node: &NodeUid) -> impl Iterator<Item = &Pair> {
+        let keys = self.by_node.get(node).into_iter().flatten();
+        keys.filter_map(|key| self.pairs.get(key))
     }
 
     pub(crate) fn of_local(&self, pod: &PodUid) -> Vec<PairKey> {
-        self.keys_where(|key, _| key.local == *pod)
+        let first = PairKey {
+            local: pod.clone(),
+            remote: PodUid::new(""),
+        };
+        let from_here = self.pairs.range(first..).map(|(key, _)| key);
+        let own = from_here.take_while(|key| key.local == *pod);
+        own.cloned().collect()
     }
 
     pub(crate) fn of_remote(&self, pod: &PodUid) -> Vec<PairKey> {
-        self.keys_where(|key, _| key.remote == *pod)
+        self.by_remote
+            .get(pod)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// The pair whose open question has this number.
     pub(crate) fn asking(&self, conn: ConnId, id: u64) -> Option<PairKey> {
-        let mut hits = self
-            .pairs
-            .iter()
-            .filter(|(_, pair)| pair.ask.is_some_and(|ask| ask.id == id && ask.conn == conn));
-        hits.next().map(|(key, _)| key.clone())
+        let key = self.asks.get(&(conn, id))?;
+        let ask = self.pairs.get(key)?.ask?;
+        (ask.id == id && ask.conn == conn).then(|| key.clone())
+    }
+
+    /// When the next pair has something due.
+    pub(crate) fn timeout(&self) -> Option<Timeout> {
+        self.pairs.get(&self.due.first()?.1)?.found.timeout
+    }
+
+    /// Pairs of which something is due at `now`, and `which` says it is this.
+    pub(crate) fn due_where(&self, now: Duration, which: impl Fn(&Pair) -> bool) -> Vec<PairKey> {
+        let due = self.due.iter().take_while(|(at, _)| *at <= now);
+        let hits = due.filter(|(_, key)| self.pairs.get(key).is_some_and(&which));
+        hits.map(|(_, key)| key.clone()).collect()
+    }
+
+    /// Brings the orders in line. Called after every call of the agent.
+    pub(crate) fn settle(&mut self) {
+        for key in std::mem::take(&mut self.touched) {
+            let Some(pair) = self.pairs.get_mut(&key) else {
+                continue;
+            };
+            let found = Found {
+                timeout: pair.timeout(),
+                ask: pair.ask.map(|ask| (ask.conn, ask.id)),
+            };
+            let before = std::mem::replace(&mut pair.found, found);
+            if before == found {
+                continue;
+            }
+            self.lose(&key, before);
+            if let Some(ask) = found.ask {
+                self.asks.insert(ask, key.clone());
+            }
+            if let Some((at, _)) = found.timeout {
+                self.due.insert((at, key));
+            }
+        }
+    }
+
+    fn lose(&mut self, key: &PairKey, found: Found) {
+        if let Some((at, _)) = found.timeout {
+            self.due.remove(&(at, key.clone()));
+        }
+        if let Some(ask) = found.ask {
+            self.asks.remove(&ask);
+        }
+    }
+}
+
+fn forget<K: Ord>(index: &mut BTreeMap<K, BTreeSet<PairKey>>, of: &K, key: &PairKey) {
+    if let Some(keys) = index.get_mut(of) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(of);
+        }
     }
 }

@@ -1,3 +1,5 @@
+use signet_abi::DropReason;
+
 use super::*;
 
 #[test]
@@ -245,4 +247,46 @@ fn a_peer_that_cannot_make_keys_is_dialled_less_and_less() {
     two.world.input(two.b, crate::Input::Tunnel(welcome));
     two.world.run(SECOND * 20);
     assert!(two.forth());
+}
+
+#[test]
+fn a_pod_that_knocks_everywhere_has_the_directory_not_to_itself() {
+    let mut two = Two::new(18);
+    let w = two.world.add_pod(two.a, "shop", "frontend");
+    two.world.run(SECOND);
+    let before = two.agent(two.a).counters().lookups;
+    for last in 0..40 {
+        let nobody = std::net::Ipv4Addr::new(10, 9, 9, last);
+        two.world.send(&two.x.uid, nobody.into());
+    }
+    let asked = |two: &Two| two.agent(two.a).counters().lookups - before;
+    assert_eq!(asked(&two), 8, "the others wait for those");
+    let packet = two.world.send(&w.uid, two.y.address);
+    assert_eq!(asked(&two), 9, "another pod does not wait behind them");
+    two.world.run(SECOND);
+    assert!(two.world.arrived(packet));
+    assert_eq!(asked(&two), 41, "each has had its turn");
+    let refusals = two.agent(two.a).refusals();
+    assert_eq!(refusals.len(), 40, "and its answer");
+    assert!(
+        refusals
+            .iter()
+            .all(|(pod, _, reason)| *pod == two.x.uid && *reason == DropReason::UnknownDestination)
+    );
+}
+
+#[test]
+fn turns_come_again_when_the_directory_does() {
+    let mut two = Two::new(19);
+    two.world.set_service(false);
+    for last in 0..40 {
+        let nobody = std::net::Ipv4Addr::new(10, 9, 9, last);
+        two.world.send(&two.x.uid, nobody.into());
+    }
+    two.world.run(SECOND * 30);
+    two.world.set_service(true);
+    assert!(
+        two.forth(),
+        "a pod that knocked in vain reaches others again"
+    );
 }
