@@ -13,6 +13,7 @@ mod clock;
 mod dataplane;
 mod discover;
 mod executor;
+mod fair;
 mod flows;
 mod health;
 mod hold;

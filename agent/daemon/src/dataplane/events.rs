@@ -3,6 +3,7 @@
 use signet_loader::EventReader;
 use tokio::io::unix::AsyncFd;
 
+use super::limit::Limiter;
 use crate::{executor::Inbox, watched};
 
 /// The only reader of the ring.
@@ -21,12 +22,15 @@ impl Events {
 
     /// Hands events to the executor for as long as the process runs.
     pub(crate) async fn read_all(mut self, inbox: Inbox) {
+        let mut limiter = Limiter::default();
         loop {
             let Ok(mut ready) = self.ring.readable_mut().await else {
                 return;
             };
             while let Some(event) = ready.get_inner_mut().next_event() {
-                inbox.event(event);
+                if let Some(event) = limiter.admit(event) {
+                    inbox.event(event);
+                }
             }
             ready.clear_ready();
         }

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod events;
+mod limit;
 mod rows;
 
 use std::{

@@ -12,13 +12,15 @@ use tokio::sync::mpsc;
 
 use super::ask::Ask;
 use crate::{
-    channel::ConnectionHandle, discover::Found, hold::Held, identity::StreamStatus,
+    channel::ConnectionHandle, discover::Found, fair, hold::Held, identity::StreamStatus,
     tunnel::TunnelNews,
 };
 
 /// Messages that may wait. Senders of control messages wait when it is full; packets are dropped.
 const CONTROL: usize = 4096;
 const HELD: usize = 2048;
+/// Of one endpoint: as many as the data path lets it send at once.
+const HELD_OF_ONE: usize = 512;
 const EVENTS: usize = 8192;
 
 /// One thing that happened.
@@ -38,7 +40,7 @@ pub(crate) enum Message {
 #[derive(Clone)]
 pub(crate) struct Inbox {
     control: mpsc::Sender<Message>,
-    held: mpsc::Sender<Held>,
+    held: fair::Sender<Held>,
     events: mpsc::Sender<signet_abi::Event>,
     lost: Arc<Lost>,
 }
@@ -46,7 +48,8 @@ pub(crate) struct Inbox {
 /// The far end, read by the executor alone.
 pub(crate) struct Outbox {
     pub(super) control: mpsc::Receiver<Message>,
-    pub(super) held: mpsc::Receiver<Held>,
+    /// By endpoint.
+    pub(super) held: fair::Receiver<Held>,
     pub(super) events: mpsc::Receiver<signet_abi::Event>,
     pub(super) lost: Arc<Lost>,
 }
@@ -61,7 +64,7 @@ pub(crate) struct Lost {
 /// Both ends.
 pub(crate) fn inbox() -> (Inbox, Outbox) {
     let (control, control_out) = mpsc::channel(CONTROL);
-    let (held, held_out) = mpsc::channel(HELD);
+    let (held, held_out) = fair::queue(HELD, HELD_OF_ONE);
     let (events, events_out) = mpsc::channel(EVENTS);
     let lost = Arc::new(Lost::default());
     let inbox = Inbox {
@@ -127,7 +130,7 @@ impl Inbox {
 
     /// A packet that waits; dropped and counted if too many wait here already.
     pub(crate) fn held(&self, held: Held) {
-        if self.held.try_send(held).is_err() {
+        if self.held.try_send(held.header.endpoint, held).is_err() {
             self.lost.held.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -62,8 +62,10 @@ use crate::{
 const TICK: Duration = Duration::from_secs(1);
 /// Calls to the identity service at the same time.
 const CALLS: usize = 32;
-/// Messages taken in a row before timeouts are looked at.
-const BATCH: usize = 256;
+/// Messages taken in a row before packets and timeouts are looked at.
+const MESSAGES: usize = 64;
+/// Packets and events taken in a row before messages are: few, since what others wait for may be among those.
+const PACKETS: usize = 8;
 
 /// Names and addresses that never change in one run.
 pub(crate) struct Facts {
@@ -216,14 +218,14 @@ impl Executor {
                 }
                 Some(message) = outbox.control.recv() => {
                     self.take(message).await;
-                    for _ in 0..BATCH {
+                    for _ in 0..MESSAGES {
                         let Ok(message) = outbox.control.try_recv() else { break };
                         self.take(message).await;
                     }
                     // One peer that never stops talking must not keep packets waiting.
                     self.take_waiting(&mut outbox).await;
                 }
-                Some(held) = outbox.held.recv() => {
+                held = outbox.held.recv() => {
                     self.take_held(held).await;
                     self.take_waiting(&mut outbox).await;
                 }
@@ -243,13 +245,13 @@ impl Executor {
 
     /// Packets and events that are here already.
     async fn take_waiting(&mut self, outbox: &mut Outbox) {
-        for _ in 0..BATCH {
-            let Ok(held) = outbox.held.try_recv() else {
+        for _ in 0..PACKETS {
+            let Some(held) = outbox.held.try_recv() else {
                 break;
             };
             self.take_held(held).await;
         }
-        for _ in 0..BATCH {
+        for _ in 0..PACKETS {
             let Ok(event) = outbox.events.try_recv() else {
                 break;
             };
