@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help setup build demo test lint fuzz bpf docs clean-labs
+.PHONY: help setup build demo test lint fuzz chaos bpf docs clean-labs
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -24,6 +24,10 @@ lint: ## formatting and clippy only
 
 fuzz: setup ## the fuzz targets under libFuzzer, five minutes each; FOR=SECONDS, TARGET=NAME
 	@scripts/fuzz $(or $(FOR),300) $(TARGET)
+
+chaos: build ## everything that goes wrong, at random, under load: EVENTS=300, SEED=N
+	@SIGNET_BIN_DIR=$(abspath $(BIN)) SIGNET_CHAOS_EVENTS=$(or $(EVENTS),300) $(if $(SEED),SIGNET_CHAOS_SEED=$(SEED)) \
+		cargo test --release --locked -p signet-tests --test chaos -- --nocapture
 
 bpf: ## rebuild the checked-in eBPF objects
 	@$(MAKE) --no-print-directory -C bpf/programs

@@ -15,3 +15,4 @@ pub mod repo;
 pub mod rogue;
 pub mod services;
 pub mod shop;
+pub mod wire;

@@ -1,7 +1,9 @@
-//! Traffic that counts itself: numbered datagrams, each one echoed, with the time at which each was sent.
+//! Traffic that counts itself: numbered datagrams, each one echoed, with the time at which each was sent;
+//! and a TCP connection that must not break.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::netns;
 
@@ -94,4 +96,76 @@ fn run(to: SocketAddr, text: &[u8], pause: Duration, stop: &AtomicBool) -> Resul
     }
     let lost = (0..sent.len()).filter(|number| !back[*number]).collect();
     Ok(Tally { sent, lost })
+}
+
+/// One TCP connection to an echo, for as long as it lasts.
+#[derive(Debug)]
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u64>>,
+}
+
+impl Stream {
+    /// Writes `text` and a number each `pause` from `netns`, and reads it back.
+    ///
+    /// # Errors
+    /// If there is no connection.
+    pub fn start(netns: &str, to: SocketAddr, text: &[u8], pause: Duration) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (flag, text) = (Arc::clone(&stop), text.to_vec());
+        let stream = netns::within(netns, move || {
+            Ok(TcpStream::connect_timeout(&to, Duration::from_secs(10))?)
+        })?;
+        // The socket stays in its namespace, whatever thread it is used by.
+        let thread = std::thread::spawn(move || talk(stream, &text, pause, &flag));
+        Ok(Self { stop, thread })
+    }
+
+    /// Stops, once everything has come back, and returns how many records that were.
+    ///
+    /// # Errors
+    /// If the connection broke, or something else came back.
+    pub fn stop(self) -> Result<u64> {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread
+            .join()
+            .map_err(|_| anyhow!("the stream panicked"))?
+    }
+}
+
+fn talk(mut stream: TcpStream, text: &[u8], pause: Duration, stop: &AtomicBool) -> Result<u64> {
+    let mut reader = stream.try_clone()?;
+    reader.set_read_timeout(Some(Duration::from_secs(90)))?;
+    stream.set_nodelay(true)?;
+    let record = |number: u64| [text, &number.to_be_bytes()].concat();
+    std::thread::scope(|scope| {
+        let (told, all) = std::sync::mpsc::channel();
+        let back = scope.spawn(move || -> Result<u64> {
+            let mut last = None;
+            let mut number = 0;
+            while last != Some(number) {
+                let wanted = record(number);
+                let mut buffer = vec![0; wanted.len()];
+                reader
+                    .read_exact(&mut buffer)
+                    .with_context(|| format!("record {number}"))?;
+                ensure!(buffer == wanted, "record {number} came back changed");
+                number += 1;
+                last = last.or_else(|| all.try_recv().ok());
+            }
+            Ok(number)
+        });
+        let mut number = 0;
+        while !stop.load(Ordering::SeqCst) || number == 0 {
+            stream
+                .write_all(&record(number))
+                .with_context(|| format!("record {number}"))?;
+            number += 1;
+            std::thread::sleep(pause);
+        }
+        // One more, so that the reader looks whether it was the last.
+        told.send(number + 1)?;
+        stream.write_all(&record(number))?;
+        back.join().map_err(|_| anyhow!("the reader panicked"))?
+    })
 }

@@ -289,7 +289,7 @@ pub fn any(like: IpAddr) -> SocketAddr {
 }
 
 /// A raw packet socket; bound to `ifindex` for all protocols unless 0.
-fn packet_socket(ifindex: i32) -> Result<OwnedFd> {
+pub(crate) fn packet_socket(ifindex: i32) -> Result<OwnedFd> {
     let protocol = if ifindex == 0 {
         0
     } else {

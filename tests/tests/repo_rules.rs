@@ -136,6 +136,35 @@ fn the_fuzz_workspace_has_the_same_lints() -> Result<()> {
     Ok(())
 }
 
+/// A table of threats is worth as much as the tests that it names.
+#[test]
+fn every_test_that_the_threat_model_names_is_there() -> Result<()> {
+    let text = fs::read_to_string(repo::root().join("docs/threat-model.md"))?;
+    let files = repo::tracked()?;
+    let names = text.split('`').filter_map(|word| word.split_once(".rs::"));
+    let mut named = 0;
+    for (file, test) in names {
+        let suffix = format!("{file}.rs");
+        let path = files.iter().find(|path| path.ends_with(&suffix));
+        let path = path.with_context(|| format!("{suffix} is not there"))?;
+        let source = fs::read_to_string(repo::root().join(path))?;
+        let test = format!("fn {test}(");
+        let at = source.find(&test);
+        let at = at.with_context(|| format!("{} has no {test}", path.display()))?;
+        // Attributes stand right above.
+        assert!(
+            source[..at].trim_end().ends_with("#[test]")
+                || source[..at].contains("#[tokio::test")
+                || source[..at].contains("proptest!"),
+            "{test} of {} is no test",
+            path.display()
+        );
+        named += 1;
+    }
+    assert!(named > 30, "only {named} are named");
+    Ok(())
+}
+
 #[test]
 fn nothing_tracked_speaks_of_one_machine() -> Result<()> {
     // Put together here, so that this file does not hold the words that it looks for.
