@@ -12,6 +12,7 @@ HOOK(to_tunnel)
 {
 	struct packet p = { .hook = HOOK_TO_TUNNEL, .now = bpf_ktime_get_boot_ns() };
 	struct config *c = config_lookup();
+	__u32 mark, index, in = skb->ingress_ifindex;
 	struct endpoint *ep;
 	int reason;
 
@@ -32,14 +33,29 @@ HOOK(to_tunnel)
 	if (addr_link_local(&p.src, p.family) || addr_link_local(&p.dst, p.family))
 		return drop(&p, DROP_LINK_LOCAL);
 
-	if (!skb->ingress_ifindex && !skb->tc_index)
-		return drop(&p, DROP_HOST_WITHOUT_LABEL);
-	ep = mark_of(skb, c) == c->mark_pending ? endpoint_lookup(skb->tc_index) : 0;
-	if (!ep)
-		return drop(&p, DROP_NO_SOURCE_INDEX);
+	index = skb->tc_index;
+	mark = mark_of(skb, c);
+	if (index) {
+		/* Only what from_workload let through has both. */
+		ep = mark == c->mark_pending ? endpoint_lookup(index) : 0;
+		if (!ep)
+			return drop(&p, DROP_NO_SOURCE_INDEX);
+		reason = DROP_SOURCE_TRANSLATED;
+	} else {
+		/*
+		 * The node's own, or forwarded under its address; not a pod's that has lost its
+		 * index, whatever its source is by now.
+		 */
+		if (mark || bpf_map_lookup_elem(&interfaces, &in))
+			return drop(&p, DROP_NO_SOURCE_INDEX);
+		reason = in ? DROP_NO_SOURCE_INDEX : DROP_HOST_WITHOUT_LABEL;
+		ep = endpoint_lookup(c->host_endpoint);
+		if (!ep)
+			return drop(&p, reason);
+	}
 	p.endpoint = ep->index;
 	if (!addr_of_endpoint(&p.src, ep))
-		return drop(&p, DROP_SOURCE_TRANSLATED);
+		return drop(&p, reason);
 	reason = fragment_ports(&p);
 	if (reason)
 		return drop(&p, reason);

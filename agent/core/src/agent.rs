@@ -6,6 +6,7 @@ mod cluster;
 mod endpoints;
 mod grants;
 mod greet;
+mod host;
 mod keep;
 mod messages;
 mod outage;
@@ -190,6 +191,10 @@ impl Agent {
                 mac,
                 addresses,
             } => {
+                if pod.node().is_some() {
+                    let error = "its UID is a node's: give the pod another one".to_owned();
+                    return ctx.event(crate::event::Event::EndpointRefused { pod, error });
+                }
                 let interface = crate::endpoint::Interface {
                     ifindex,
                     ifname,

@@ -52,6 +52,8 @@ pub(crate) struct Directory {
     /// Those that are to be asked again.
     repeats: BTreeSet<(Duration, LookupKey)>,
     up: bool,
+    /// Entries of nodes, as the cluster told them last.
+    nodes: usize,
 }
 
 impl Directory {
@@ -63,12 +65,9 @@ impl Directory {
         self.entries.get(self.by_address.get(&address)?)
     }
 
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
-    }
-
+    /// How many pods are known.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len().saturating_sub(self.nodes)
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -81,7 +80,8 @@ impl Directory {
             LookupKey::Address(address) => self.by_address.get(address).cloned(),
             LookupKey::Pod(pod) => self.entries.contains_key(pod).then(|| pod.clone()),
         };
-        if known.is_none() && !self.questions.contains_key(&key) {
+        let known_elsewhere = matches!(&key, LookupKey::Pod(pod) if pod.node().is_some());
+        if known.is_none() && !known_elsewhere && !self.questions.contains_key(&key) {
             self.ask(key, ctx);
         }
         match known.and_then(|pod| self.entries.get(&pod)) {
@@ -104,6 +104,7 @@ impl Directory {
             (None, LookupKey::Address(address)) => {
                 let holder = self.by_address.get(address).cloned();
                 holder
+                    .filter(|pod| pod.node().is_none())
                     .and_then(|pod| self.forget(&pod, ctx))
                     .into_iter()
                     .collect()
@@ -135,8 +136,37 @@ impl Directory {
             .insert(key, Question::Repeat { at, failures });
     }
 
-    /// Takes an entry, from an answer or a push. An older one than is known changes nothing.
-    pub(crate) fn put(&mut self, entry: Entry, ctx: &mut Ctx<'_>) -> Vec<Change> {
+    /// Takes an entry, from an answer or a push. An older one than is known changes nothing. Nodes
+    /// are told by the cluster, and their addresses are no pod's.
+    pub(crate) fn put(&mut self, mut entry: Entry, ctx: &mut Ctx<'_>) -> Vec<Change> {
+        if entry.uid.node().is_some() {
+            return Vec::new();
+        }
+        let of_node = |address: &IpAddr| {
+            let holder = self.by_address.get(address);
+            holder.is_some_and(|holder| holder.node().is_some())
+        };
+        entry.pod.addresses.retain(|address| !of_node(address));
+        self.set(entry, ctx)
+    }
+
+    /// Takes what the cluster says of the other nodes, all of them, as entries of their own.
+    pub(crate) fn set_nodes(&mut self, nodes: Vec<Entry>, ctx: &mut Ctx<'_>) -> Vec<Change> {
+        let stay: BTreeSet<&PodUid> = nodes.iter().map(|entry| &entry.uid).collect();
+        let known = self.entries.keys().filter(|uid| uid.node().is_some());
+        let gone: Vec<PodUid> = known.filter(|uid| !stay.contains(uid)).cloned().collect();
+        let mut changes: Vec<Change> = gone
+            .iter()
+            .filter_map(|node| self.forget(node, ctx))
+            .collect();
+        self.nodes = nodes.len();
+        for entry in nodes {
+            changes.extend(self.set(entry, ctx));
+        }
+        changes
+    }
+
+    fn set(&mut self, entry: Entry, ctx: &mut Ctx<'_>) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut known = false;
         if let Some(before) = self.entries.get(&entry.uid) {
@@ -166,7 +196,9 @@ impl Directory {
         }
         let before = self.entries.insert(uid.clone(), entry);
         if !known {
-            ctx.push(Output::Subscribe(uid.clone()));
+            if uid.node().is_none() {
+                ctx.push(Output::Subscribe(uid.clone()));
+            }
             changes.push(Change::New(uid));
         } else if before.map(|before| before.pod) != self.entries.get(&uid).map(|e| e.pod.clone()) {
             changes.push(Change::Facts(uid));
@@ -182,7 +214,9 @@ impl Directory {
                 self.by_address.remove(address);
             }
         }
-        ctx.push(Output::Unsubscribe(pod.clone()));
+        if pod.node().is_none() {
+            ctx.push(Output::Unsubscribe(pod.clone()));
+        }
         Some(Change::Gone(Box::new(entry)))
     }
 
@@ -201,7 +235,8 @@ impl Directory {
     /// The stream is up: subscribe again, and ask for what may have changed meanwhile.
     pub(crate) fn stream_up(&mut self, ctx: &mut Ctx<'_>) {
         self.up = true;
-        let pods: Vec<PodUid> = self.entries.keys().cloned().collect();
+        let pods = self.entries.keys().filter(|pod| pod.node().is_none());
+        let pods: Vec<PodUid> = pods.cloned().collect();
         for pod in pods {
             ctx.push(Output::Subscribe(pod.clone()));
             let key = LookupKey::Pod(pod);
@@ -245,10 +280,11 @@ impl Directory {
 
     /// Drops entries that nobody uses, once there are more than `idle` of them.
     pub(crate) fn shrink(&mut self, used: &BTreeSet<PodUid>, idle: usize, ctx: &mut Ctx<'_>) {
-        if self.entries.len() <= used.len().saturating_add(idle) {
+        if self.len() <= used.len().saturating_add(idle) {
             return;
         }
-        let unused = self.entries.keys().filter(|pod| !used.contains(*pod));
+        let unused = self.entries.keys();
+        let unused = unused.filter(|pod| pod.node().is_none() && !used.contains(*pod));
         let unused: Vec<PodUid> = unused.cloned().collect();
         for pod in unused {
             self.forget(&pod, ctx);

@@ -48,6 +48,24 @@ uid! {
     NodeUid
 }
 
+/// What [`PodUid::of_node`] begins with.
+const NODE: &str = "node:";
+
+impl PodUid {
+    /// What a node itself goes by where pods are named: in pairs, rows and messages. No pod may
+    /// have such a UID, which the API server would not give it either.
+    #[must_use]
+    pub fn of_node(node: &NodeUid) -> Self {
+        Self(format!("{NODE}{node}"))
+    }
+
+    /// The node, if this is no pod but a node itself.
+    #[must_use]
+    pub fn node(&self) -> Option<NodeUid> {
+        self.0.strip_prefix(NODE).map(NodeUid::new)
+    }
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*

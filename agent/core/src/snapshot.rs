@@ -206,7 +206,7 @@ pub struct Summary {
 }
 
 impl Agent {
-    /// Local endpoints by pod.
+    /// Local endpoints by pod, without the node's own.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointSnapshot> {
         let snapshot = |endpoint: &crate::endpoint::Endpoint| {
@@ -230,7 +230,8 @@ impl Agent {
                 pairs: self.counts(Some(endpoint.index), |key, _| key.local == endpoint.pod),
             }
         };
-        self.endpoints.iter().map(snapshot).collect()
+        let pods = self.endpoints.iter().filter(|endpoint| !endpoint.is_host());
+        pods.map(snapshot).collect()
     }
 
     /// Remote nodes by UID.
@@ -340,7 +341,7 @@ impl Agent {
         let node_not_after = node.map_or(0, |held| held.svid.not_after().as_secs());
         Summary {
             started: self.started,
-            endpoints: self.endpoints.iter().count(),
+            endpoints: self.endpoints.iter().filter(|e| !e.is_host()).count(),
             peers: self.peers.len(),
             channels: self
                 .peers
@@ -362,7 +363,7 @@ impl Agent {
                     .iter()
                     .filter(|e| e.incomplete.is_some())
                     .count(),
-            directory_entries: self.directory.entries().count(),
+            directory_entries: self.directory.len(),
             directory_up: self.directory.is_up(),
             engine_up: self.engine.is_up(),
             node_not_after,

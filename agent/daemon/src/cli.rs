@@ -51,6 +51,10 @@ pub(crate) struct RunArgs {
     /// Folder with the cluster's manifests.
     #[arg(long, value_name = "DIR")]
     pub(crate) manifests: PathBuf,
+    /// An address of the Kubernetes API server, for rules about the entity KubeAPIServer; may be
+    /// given several times.
+    #[arg(long, value_name = "IP")]
+    pub(crate) kube_apiserver: Vec<IpAddr>,
     /// Device that carries the underlay.
     #[arg(long, value_name = "DEV")]
     pub(crate) underlay_dev: String,

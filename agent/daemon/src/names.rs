@@ -6,11 +6,11 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use signet_abi as abi;
 use signet_agent_core::{
-    io::{DirectoryInput, Entry},
+    io::{DirectoryInput, Entry, NodeUid, PodUid},
     status::Party,
 };
 use signet_crypto::spiffe_id::{SpiffeId, TrustDomain};
-use signet_source::Snapshot;
+use signet_source::{Node, Snapshot};
 
 /// Addresses remembered from the directory.
 const REMEMBERED: usize = 16_384;
@@ -21,6 +21,8 @@ struct Known {
     uid: String,
     spiffe_id: String,
     node: String,
+    /// Of what is no pod.
+    class: Option<&'static str>,
 }
 
 /// Names of pods by address and by UID, and of nodes by UID.
@@ -37,7 +39,12 @@ pub(crate) struct Names {
 
 impl Names {
     /// Takes over what the manifests say.
-    pub(crate) fn learn_manifests(&mut self, snapshot: &Snapshot, trust_domain: &TrustDomain) {
+    pub(crate) fn learn_manifests(
+        &mut self,
+        snapshot: &Snapshot,
+        trust_domain: &TrustDomain,
+        own_node: &str,
+    ) {
         self.by_address.clear();
         self.pods.clear();
         self.ids.clear();
@@ -52,16 +59,43 @@ impl Names {
                 uid: pod.uid.clone(),
                 spiffe_id: id.map(|id| id.to_string()).unwrap_or_default(),
                 node: pod.node.clone().unwrap_or_default(),
+                class: None,
             };
             self.pods.insert(pod.uid.clone(), known.pod.clone());
             for address in &pod.addresses {
                 self.by_address.insert(*address, known.clone());
             }
         }
+        for node in snapshot.nodes.values() {
+            self.learn_node(node, trust_domain, own_node);
+        }
         let nodes = snapshot.nodes.values();
         self.nodes = nodes
             .map(|node| (node.uid.clone(), node.name.clone()))
             .collect();
+    }
+
+    /// A node is an end of pairs like a pod.
+    fn learn_node(&mut self, node: &Node, trust_domain: &TrustDomain, own_node: &str) {
+        let Ok(id) = SpiffeId::node(trust_domain, &node.uid) else {
+            return;
+        };
+        let known = Known {
+            pod: format!("node/{}", node.name),
+            uid: PodUid::of_node(&NodeUid::new(&node.uid)).to_string(),
+            spiffe_id: id.to_string(),
+            node: node.name.clone(),
+            class: Some(if node.name == own_node {
+                "Host"
+            } else {
+                "RemoteNode"
+            }),
+        };
+        self.ids.insert(known.uid.clone(), id);
+        self.pods.insert(known.uid.clone(), known.pod.clone());
+        for address in &node.addresses {
+            self.by_address.insert(*address, known.clone());
+        }
     }
 
     /// Takes over what the directory says.
@@ -92,6 +126,7 @@ impl Names {
             uid: entry.uid.as_str().to_owned(),
             spiffe_id: entry.spiffe_id.to_string(),
             node: entry.node.name.clone(),
+            class: None,
         };
         if self.ids.len() < REMEMBERED {
             self.ids
@@ -117,10 +152,9 @@ impl Names {
             pod: known.map(|known| known.pod.clone()),
             spiffe_id: known.map(|known| known.spiffe_id.clone()),
             node: known.map(|known| known.node.clone()),
-            class: if known.is_some() {
-                None
-            } else {
-                class_name(class).map(str::to_owned)
+            class: match known {
+                Some(known) => known.class.map(str::to_owned),
+                None => class_name(class).map(str::to_owned),
             },
         }
     }

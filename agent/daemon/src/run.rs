@@ -87,7 +87,11 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
     let bundle = trust.load();
     let svid = SvidStore::new(svid);
 
-    let mut reader = Reader::new(bundle.trust_domain().clone(), args.node_name.clone());
+    let mut reader = Reader::new(
+        bundle.trust_domain().clone(),
+        args.node_name.clone(),
+        args.kube_apiserver.clone(),
+    );
     let snapshot = watcher.snapshot();
     let cluster = reader.first(&snapshot)?;
     require_own_node(&cluster, &args, &node_uid)?;

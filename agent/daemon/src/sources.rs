@@ -25,6 +25,7 @@ pub(crate) struct Cluster {
 pub(crate) struct Reader {
     trust_domain: TrustDomain,
     node_name: String,
+    kube_api_servers: Vec<IpAddr>,
     /// Of the last view in which this node was.
     nodes: Vec<NodeFacts>,
     network: BTreeMap<String, Arc<NetworkPolicy>>,
@@ -47,10 +48,15 @@ pub(crate) fn open(folder: &Path) -> Result<Watcher, String> {
 }
 
 impl Reader {
-    pub(crate) fn new(trust_domain: TrustDomain, node_name: String) -> Self {
+    pub(crate) fn new(
+        trust_domain: TrustDomain,
+        node_name: String,
+        kube_api_servers: Vec<IpAddr>,
+    ) -> Self {
         Self {
             trust_domain,
             node_name,
+            kube_api_servers,
             nodes: Vec::new(),
             network: BTreeMap::new(),
             authenticated: BTreeMap::new(),
@@ -118,7 +124,7 @@ impl Reader {
                 pods,
                 policies: Arc::new(policies),
                 nodes: self.nodes.clone(),
-                kube_api_servers: vec![],
+                kube_api_servers: self.kube_api_servers.clone(),
             },
             manifest_problems,
             policy_problems,

@@ -58,6 +58,25 @@ impl PolicySet {
         self.admits(a, b) || self.admits(b, a)
     }
 
+    /// The same for a pod and a node, which proves its own identity and has no rules of its own.
+    pub fn admits_node(&self, pod: &PodFacts, node: &PeerFacts) -> bool {
+        let passes = |direction: Direction| {
+            let map = self.compile_in(pod, node, direction, Scope::Enforced, UnknownPorts::Open);
+            let side = Side {
+                map,
+                enforced: pod.enrolled,
+                isolated: self.isolation(pod).of(direction),
+            };
+            let protocols = Protocol::ALL.into_iter().map(Protocol::number);
+            protocols.chain([0]).any(|protocol| {
+                side.cuts()
+                    .iter()
+                    .any(|port| side.passes(protocol, *port, true))
+            })
+        };
+        passes(Direction::Ingress) || passes(Direction::Egress)
+    }
+
     fn admits(&self, from: &PodFacts, to: &PodFacts) -> bool {
         let authenticated = from.enrolled && to.enrolled;
         let side = |local: &PodFacts, peer: &PodFacts, direction| {
@@ -136,6 +155,7 @@ impl PolicySet {
             | PeerFacts::Host(_)
             | PeerFacts::RemoteNode(_)
             | PeerFacts::KubeApiServer(_)
+            | PeerFacts::ApiServerNode(_)
             | PeerFacts::Unmanaged(_) => return None,
         };
         let verdict = Verdict {

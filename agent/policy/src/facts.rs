@@ -96,9 +96,13 @@ pub struct PodFacts {
 }
 
 impl PodFacts {
-    /// `namespace/name`.
+    /// `namespace/name`; of a node itself, which has no namespace, `node/name`.
     pub fn full_name(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
+        let namespace = match self.namespace.as_str() {
+            "" => "node",
+            namespace => namespace,
+        };
+        format!("{namespace}/{}", self.name)
     }
 }
 
@@ -116,6 +120,8 @@ pub enum PeerFacts {
     RemoteNode(Vec<IpAddr>),
     /// The Kubernetes API server, with its addresses.
     KubeApiServer(Vec<IpAddr>),
+    /// Another node, with its addresses, where the Kubernetes API server answers too.
+    ApiServerNode(Vec<IpAddr>),
     /// An address of the pod ranges about which nothing more is known. Selectors of pods, service
     /// accounts and SPIFFE IDs are unresolved for it.
     Unmanaged(IpAddr),
@@ -131,7 +137,8 @@ impl PeerFacts {
             }
             PeerFacts::Host(addresses)
             | PeerFacts::RemoteNode(addresses)
-            | PeerFacts::KubeApiServer(addresses) => addresses,
+            | PeerFacts::KubeApiServer(addresses)
+            | PeerFacts::ApiServerNode(addresses) => addresses,
         }
     }
 
@@ -143,6 +150,7 @@ impl PeerFacts {
             | PeerFacts::Host(_)
             | PeerFacts::RemoteNode(_)
             | PeerFacts::KubeApiServer(_)
+            | PeerFacts::ApiServerNode(_)
             | PeerFacts::Unmanaged(_) => None,
         }
     }
@@ -152,9 +160,16 @@ impl PeerFacts {
         matches!(self, PeerFacts::Address(_))
     }
 
-    /// Whether it can prove an identity.
+    /// Whether it can prove an identity: pods of the mesh, and nodes, whose channel proves them.
     pub fn can_authenticate(&self) -> bool {
-        self.pod().is_some_and(|pod| pod.enrolled)
+        match self {
+            PeerFacts::Pod(pod) => pod.enrolled,
+            PeerFacts::RemoteNode(_) | PeerFacts::ApiServerNode(_) => true,
+            PeerFacts::Address(_)
+            | PeerFacts::Host(_)
+            | PeerFacts::KubeApiServer(_)
+            | PeerFacts::Unmanaged(_) => false,
+        }
     }
 }
 
@@ -166,6 +181,7 @@ impl fmt::Display for PeerFacts {
             PeerFacts::Host(_) => f.write_str("own node"),
             PeerFacts::RemoteNode(_) => f.write_str("remote node"),
             PeerFacts::KubeApiServer(_) => f.write_str("kube-apiserver"),
+            PeerFacts::ApiServerNode(_) => f.write_str("remote node with kube-apiserver"),
             PeerFacts::Unmanaged(address) => write!(f, "unmanaged ({address})"),
         }
     }

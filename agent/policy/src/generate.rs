@@ -122,9 +122,11 @@ impl Cluster {
         let list = |texts: &[&str]| texts.iter().filter_map(|text| address(text)).collect();
         let mut peers: Vec<PeerFacts> = self.pods.iter().cloned().map(PeerFacts::Pod).collect();
         peers.push(PeerFacts::Host(list(&["10.0.0.6"])));
+        peers.push(PeerFacts::Host(list(&["10.0.0.6", "fd00::6"])));
         peers.push(PeerFacts::Host(Vec::new()));
         peers.push(PeerFacts::RemoteNode(list(&["10.0.0.7", "fd00::7"])));
         peers.push(PeerFacts::KubeApiServer(list(&["203.0.113.1"])));
+        peers.push(PeerFacts::ApiServerNode(list(&["203.0.113.2"])));
         peers.extend(address("10.0.0.5").map(PeerFacts::Unmanaged));
         peers.extend(self.world().into_iter().map(PeerFacts::Address));
         peers

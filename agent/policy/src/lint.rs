@@ -241,17 +241,15 @@ fn lint_authentication(rule: &Rule, report: &mut impl FnMut(Odd)) {
     for peer in selectors {
         let Peer::Entity(entity) = peer else { continue };
         match entity {
-            Entity::Host
-            | Entity::RemoteNode
-            | Entity::KubeAPIServer
-            | Entity::World
-            | Entity::Unmanaged => report(Odd::new(
-                "CannotAuthenticate",
-                format!("{entity:?} cannot prove an identity, and the rule demands one"),
-                "write `authentication: Optional` in a rule of its own for it",
-            )),
-            // Pods of the mesh are among it.
-            Entity::Cluster => {}
+            Entity::Host | Entity::KubeAPIServer | Entity::World | Entity::Unmanaged => {
+                report(Odd::new(
+                    "CannotAuthenticate",
+                    format!("{entity:?} cannot prove an identity, and the rule demands one"),
+                    "write `authentication: Optional` in a rule of its own for it",
+                ))
+            }
+            // Other nodes do, and pods of the mesh are among the cluster.
+            Entity::RemoteNode | Entity::Cluster => {}
         }
     }
 }

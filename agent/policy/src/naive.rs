@@ -194,7 +194,14 @@ impl Naive {
         } else if let Some(rule) = required.into_iter().next() {
             side.rule = Some(rule);
             side.required = true;
-            side.allowed = matches!(peer, PeerFacts::Pod(pod) if pod.enrolled);
+            side.allowed = match peer {
+                PeerFacts::Pod(pod) => pod.enrolled,
+                PeerFacts::RemoteNode(_) | PeerFacts::ApiServerNode(_) => true,
+                PeerFacts::Address(_)
+                | PeerFacts::Host(_)
+                | PeerFacts::KubeApiServer(_)
+                | PeerFacts::Unmanaged(_) => false,
+            };
         }
         Some(side)
     }
@@ -236,7 +243,10 @@ fn any_peer(peers: &[&Value], peer: &PeerFacts, own: &str, deny: bool) -> bool {
     let addresses: Vec<IpAddr> = match peer {
         PeerFacts::Pod(pod) => pod.addresses.clone(),
         PeerFacts::Address(address) | PeerFacts::Unmanaged(address) => vec![*address],
-        PeerFacts::Host(a) | PeerFacts::RemoteNode(a) | PeerFacts::KubeApiServer(a) => a.clone(),
+        PeerFacts::Host(a)
+        | PeerFacts::RemoteNode(a)
+        | PeerFacts::KubeApiServer(a)
+        | PeerFacts::ApiServerNode(a) => a.clone(),
     };
     let mut inside = 0;
     for address in &addresses {
@@ -258,8 +268,8 @@ fn one_peer(written: &Value, peer: &PeerFacts, own: &str, deny: bool) -> bool {
     for entity in array(written.get("entities")) {
         let hit = match (entity.as_str().unwrap_or(""), peer) {
             ("Host", PeerFacts::Host(_)) => true,
-            ("RemoteNode", PeerFacts::RemoteNode(_)) => true,
-            ("KubeAPIServer", PeerFacts::KubeApiServer(_)) => true,
+            ("RemoteNode", PeerFacts::RemoteNode(_) | PeerFacts::ApiServerNode(_)) => true,
+            ("KubeAPIServer", PeerFacts::KubeApiServer(_) | PeerFacts::ApiServerNode(_)) => true,
             ("World", PeerFacts::Address(_)) => true,
             ("Unmanaged", PeerFacts::Unmanaged(_)) => true,
             ("Unmanaged", PeerFacts::Pod(pod)) => !pod.enrolled,
@@ -288,7 +298,8 @@ fn one_peer(written: &Value, peer: &PeerFacts, own: &str, deny: bool) -> bool {
         PeerFacts::Address(_)
         | PeerFacts::Host(_)
         | PeerFacts::RemoteNode(_)
-        | PeerFacts::KubeApiServer(_) => false,
+        | PeerFacts::KubeApiServer(_)
+        | PeerFacts::ApiServerNode(_) => false,
     }
 }
 

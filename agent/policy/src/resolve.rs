@@ -43,7 +43,8 @@ fn selects_one(selector: &Peer, peer: &PeerFacts, action: Action) -> bool {
             PeerFacts::Address(_)
             | PeerFacts::Host(_)
             | PeerFacts::RemoteNode(_)
-            | PeerFacts::KubeApiServer(_) => false,
+            | PeerFacts::KubeApiServer(_)
+            | PeerFacts::ApiServerNode(_) => false,
         },
     }
 }
@@ -75,8 +76,15 @@ fn is_pod(selector: &Peer, pod: &PodFacts, action: Action) -> bool {
 fn is_entity(entity: Entity, peer: &PeerFacts) -> bool {
     match entity {
         Entity::Host => matches!(peer, PeerFacts::Host(_)),
-        Entity::RemoteNode => matches!(peer, PeerFacts::RemoteNode(_)),
-        Entity::KubeAPIServer => matches!(peer, PeerFacts::KubeApiServer(_)),
+        Entity::RemoteNode => {
+            matches!(peer, PeerFacts::RemoteNode(_) | PeerFacts::ApiServerNode(_))
+        }
+        Entity::KubeAPIServer => {
+            matches!(
+                peer,
+                PeerFacts::KubeApiServer(_) | PeerFacts::ApiServerNode(_)
+            )
+        }
         Entity::World => peer.is_world(),
         Entity::Unmanaged => match peer {
             PeerFacts::Unmanaged(_) => true,
@@ -84,7 +92,8 @@ fn is_entity(entity: Entity, peer: &PeerFacts) -> bool {
             PeerFacts::Address(_)
             | PeerFacts::Host(_)
             | PeerFacts::RemoteNode(_)
-            | PeerFacts::KubeApiServer(_) => false,
+            | PeerFacts::KubeApiServer(_)
+            | PeerFacts::ApiServerNode(_) => false,
         },
         Entity::Cluster => !peer.is_world(),
     }

@@ -34,8 +34,8 @@ wire! {
         /// Key of the flow hash that ties a pod's packet to its translated self; random, never
         /// logged.
         pub hash_seed: u32,
-        /// Zero.
-        pub reserved: u32,
+        /// Index of the endpoint that stands for the node itself, 0 = absent. It has no interface.
+        pub host_endpoint: u32,
     }
 }
 

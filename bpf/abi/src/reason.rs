@@ -113,7 +113,7 @@ reasons! {
     36 PacketTooLarge "PACKET_TOO_LARGE"
         "the packet plus the tag would pass 65535 bytes: lower the pod's gso_max_size";
     37 HostWithoutLabel "HOST_WITHOUT_LABEL"
-        "the node itself sent to a remote pod: only pods have labels so far";
+        "the node itself sent to a remote pod from an address that is none of its own: is it in `status.addresses` of this Node, and of no other?";
     38 NotConfigured "NOT_CONFIGURED"
         "a program runs before the agent has configured it: start the agent";
     39 HoldLimited "HOLD_LIMITED"

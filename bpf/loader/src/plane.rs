@@ -45,6 +45,8 @@ pub struct Globals {
     pub hold_ifindex: u32,
     /// The device remote pods are routed to, 0 = absent (yet).
     pub signet0_ifindex: u32,
+    /// The node's own endpoint, 0 = absent (yet); then [`DataPlane::open`] keeps what was there.
+    pub host_endpoint: u16,
     /// Refuse plaintext peers no rule names.
     pub strict: bool,
     /// Hold packets of pairs that are not authenticated yet.
@@ -61,6 +63,7 @@ impl Default for Globals {
             slot_ifindex: [0; signet_abi::SLOTS],
             hold_ifindex: 0,
             signet0_ifindex: 0,
+            host_endpoint: 0,
             strict: true,
             hold: true,
             report: false,
@@ -91,7 +94,7 @@ impl Globals {
             mark_pending: self.marks.pending,
             mark_verified: self.marks.verified,
             hash_seed,
-            reserved: 0,
+            host_endpoint: u32::from(self.host_endpoint),
         }
     }
 }
@@ -137,8 +140,12 @@ impl DataPlane {
         // Programs of this build must find their configuration before they see a packet. Slots
         // outlive their agent: while the new one doesn't know them, the old ones go on.
         let mut globals = *globals;
+        let before = plane.maps.config()?;
         if globals.slot_ifindex == [0; signet_abi::SLOTS] {
-            globals.slot_ifindex = plane.maps.config()?.slot_ifindex;
+            globals.slot_ifindex = before.slot_ifindex;
+        }
+        if globals.host_endpoint == 0 {
+            globals.host_endpoint = u16::try_from(before.host_endpoint).unwrap_or(0);
         }
         plane.configure(&globals)?;
         plane.links.update_all(&mut plane.ebpf)?;

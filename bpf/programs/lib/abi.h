@@ -122,7 +122,7 @@ struct config {
 	__u32 mark_pending;
 	__u32 mark_verified;
 	__u32 hash_seed;
-	__u32 reserved;
+	__u32 host_endpoint;
 };
 _Static_assert(sizeof(struct config) == 40, "config");
 _Static_assert(__builtin_offsetof(struct config, slot_ifindex) == 0, "config.slot_ifindex");
@@ -133,7 +133,7 @@ _Static_assert(__builtin_offsetof(struct config, mark_mask) == 20, "config.mark_
 _Static_assert(__builtin_offsetof(struct config, mark_pending) == 24, "config.mark_pending");
 _Static_assert(__builtin_offsetof(struct config, mark_verified) == 28, "config.mark_verified");
 _Static_assert(__builtin_offsetof(struct config, hash_seed) == 32, "config.hash_seed");
-_Static_assert(__builtin_offsetof(struct config, reserved) == 36, "config.reserved");
+_Static_assert(__builtin_offsetof(struct config, host_endpoint) == 36, "config.host_endpoint");
 
 struct endpoint {
 	__u32 generation;

@@ -12,6 +12,7 @@ mod cni;
 mod dry_run;
 mod first_contact;
 mod hostile;
+mod hosts;
 mod leak;
 mod mtu;
 mod renewal;

@@ -85,7 +85,7 @@ impl Agent {
         };
         channel.proofs.confirm(&key.local);
         let proven = if proof.authenticator.is_empty() {
-            channel.proofs.proven(&entry, ctx.boot()).is_some()
+            channel.proven(&entry, ctx.boot()).is_some()
         } else {
             let (n, authenticator) = (proof.proof_n, &proof.authenticator);
             match channel

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use signet_policy::{CidrPartition, PairPolicy, PeerFacts, PodFacts};
+use signet_policy::{CidrPartition, PairPolicy, PeerFacts};
 
 use crate::{
     agent::Agent,
@@ -52,6 +52,7 @@ impl Agent {
         let nodes_gone = self.nodes_gone(&view);
         self.cluster = Some(view);
         self.write_ranges(ctx);
+        self.set_host(ctx);
         for pod in self.endpoints.pods() {
             let known = self.known(&pod, None);
             self.set_known(&pod, known, ctx);
@@ -64,6 +65,7 @@ impl Agent {
         self.take_early(ctx);
         // Pairs that no rule admits any more lose their rows before anything is opened.
         self.close_unadmitted(ctx);
+        self.learn_nodes(ctx);
         self.apply_world(ctx);
         let pods = self.endpoints.pods();
         self.apply_policy(&pods, ctx);
@@ -76,13 +78,6 @@ impl Agent {
         self.advance_all(ctx);
     }
 
-    /// Whether some rule admits the pair in either direction.
-    pub(super) fn admits(&self, local: &PodFacts, remote: &PodFacts) -> bool {
-        self.cluster
-            .as_ref()
-            .is_some_and(|view| view.policies.admits_any(local, remote))
-    }
-
     /// Closes pairs that policy no longer admits.
     pub(super) fn close_unadmitted(&mut self, ctx: &mut Ctx<'_>) {
         let keys = self.pairs.keys_where(|key, _| {
@@ -92,7 +87,7 @@ impl Agent {
                 .and_then(|e| e.known.as_ref());
             let remote = self.directory.entry(&key.remote);
             match (local, remote) {
-                (Some(local), Some(remote)) => !self.admits(&local.facts, &remote.pod),
+                (Some(local), Some(remote)) => !self.admits(&local.facts, remote),
                 (None, _) | (_, None) => true,
             }
         });
@@ -188,14 +183,14 @@ impl Agent {
     pub(super) fn apply_remote_class(
         &mut self,
         local: &PodUid,
-        remote: &PodFacts,
+        remote: &PeerFacts,
         class: ClassId,
         ctx: &mut Ctx<'_>,
     ) {
         let Some(endpoint) = self.endpoints.of_pod(local) else {
             return;
         };
-        let Some(policy) = self.compile(endpoint, &PeerFacts::Pod(remote.clone())) else {
+        let Some(policy) = self.compile(endpoint, remote) else {
             return;
         };
         let plan = self.policy.plan(endpoint.index, vec![(class, policy)]);
@@ -205,6 +200,10 @@ impl Agent {
 
     /// A new local pod's class, for all other endpoints.
     pub(super) fn apply_local_class(&mut self, pod: &PodUid, ctx: &mut Ctx<'_>) {
+        // The node's own is a fixed one, and among everybody's targets already.
+        if pod.node().is_some() {
+            return;
+        }
         let others: Vec<PodUid> = self
             .endpoints
             .pods()
@@ -215,9 +214,10 @@ impl Agent {
             return;
         };
         let class = endpoint.class;
-        let Some(facts) = endpoint.known.as_ref().map(|known| known.facts.clone()) else {
+        let Some(known) = endpoint.known.as_ref() else {
             return;
         };
+        let facts = PeerFacts::Pod(known.facts.clone());
         for other in others {
             self.apply_remote_class(&other, &facts, class, ctx);
         }
@@ -235,7 +235,6 @@ impl Agent {
     /// Everything that an endpoint may meet, with what policy says of it.
     fn targets(&self, pod: &PodUid) -> Option<Vec<(ClassId, PairPolicy)>> {
         let endpoint = self.endpoints.of_pod(pod)?;
-        let view = self.cluster.as_ref()?;
         let mut targets = Vec::new();
         let (own, others) = self.node_addresses();
         let fixed = [
@@ -243,7 +242,7 @@ impl Agent {
             (signet_abi::CLASS_REMOTE_NODE, PeerFacts::RemoteNode(others)),
             (
                 signet_abi::CLASS_KUBE_API_SERVER,
-                PeerFacts::KubeApiServer(view.kube_api_servers.clone()),
+                PeerFacts::KubeApiServer(self.api_servers()),
             ),
         ];
         for (class, facts) in fixed {
@@ -256,7 +255,7 @@ impl Agent {
                 targets.extend(class.map(|class| (class, policy)));
             }
         }
-        for other in self.endpoints.iter() {
+        for other in self.endpoints.iter().filter(|other| !other.is_host()) {
             if let Some(known) = &other.known {
                 let facts = PeerFacts::Pod(known.facts.clone());
                 targets.push((other.class, self.compile(endpoint, &facts)?));
@@ -266,7 +265,7 @@ impl Agent {
             if let (Some(pair), Some(entry)) =
                 (self.pairs.of(&key), self.directory.entry(&key.remote))
             {
-                let facts = PeerFacts::Pod(entry.pod.clone());
+                let facts = self.facts_of(entry);
                 targets.push((pair.class, self.compile(endpoint, &facts)?));
             }
         }
@@ -313,15 +312,11 @@ impl Agent {
             .iter()
             .map(|(net, at)| (*net, class(at)))
             .collect();
-        let (own, others) = self.node_addresses();
-        let api = self
-            .cluster
-            .as_ref()
-            .map_or(&[][..], |view| &view.kube_api_servers);
-        let single = |class: u32| move |address: &IpAddr| (IpNet::from(*address), ClassId(class));
-        cidrs.extend(others.iter().map(single(signet_abi::CLASS_REMOTE_NODE)));
-        cidrs.extend(api.iter().map(single(signet_abi::CLASS_KUBE_API_SERVER)));
-        cidrs.extend(own.iter().map(single(signet_abi::CLASS_HOST)));
+        // Nodes are not among them: what they send themselves comes with their own index or label,
+        // and what merely has one of their addresses was forwarded, by whomever.
+        let class = ClassId(signet_abi::CLASS_KUBE_API_SERVER);
+        let api = self.api_servers().into_iter();
+        cidrs.extend(api.map(|address| (IpNet::from(address), class)));
         cidrs
     }
 
@@ -380,6 +375,14 @@ impl Agent {
             ctx.bpf(MapOp::RemovePodRange(*net));
         }
         self.world.ranges = new;
+    }
+
+    /// Where the API server answers outside of the mesh. On a node of it, it is that node.
+    fn api_servers(&self) -> Vec<IpAddr> {
+        let (own, others) = self.node_addresses();
+        let all = self.cluster.iter().flat_map(|view| &view.kube_api_servers);
+        let of_node = |address: &IpAddr| own.contains(address) || others.contains(address);
+        all.filter(|address| !of_node(address)).copied().collect()
     }
 
     /// Addresses of this node and of all others.

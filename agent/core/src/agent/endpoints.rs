@@ -11,7 +11,7 @@ use crate::{
     effects::{Bucket, Ctx},
     endpoint::{Endpoint, Interface, Known, MAX_ADDRESSES, svid::Certificate},
     event::{Event, PairEnd},
-    ids::{NodeUid, PodUid},
+    ids::{ClassId, NodeUid, PodUid},
     io::Output,
     rows::MapOp,
     wire::{Message, pb},
@@ -89,13 +89,19 @@ impl Agent {
             ifname: interface.ifname,
             mac: interface.mac,
             addresses: interface.addresses,
-            class: self.handles.class(&pod),
+            class: match pod.node() {
+                Some(_) => ClassId(signet_abi::CLASS_HOST),
+                None => self.handles.class(&pod),
+            },
             known: None,
             isolation: Isolation::default(),
             policy_generation: adopted.as_ref().map_or(1, |row| row.policy_generation + 1),
             incomplete: None,
             outage_until: self.outage_until,
-            certificate: Certificate::new(),
+            certificate: match pod.node() {
+                Some(_) => Certificate::lent(&self.certificate),
+                None => Certificate::new(),
+            },
             adopted_until: adopted.as_ref().and_then(|row| row.authenticated_until),
             new_pairs: Bucket::new(limits.pair_burst, limits.pair_rate, ctx.boot()),
             pod: pod.clone(),
@@ -114,6 +120,9 @@ impl Agent {
         pod: &PodUid,
         adopted: Option<crate::ids::IdentityId>,
     ) -> Option<Known> {
+        if pod.node().is_some() {
+            return self.host_known(adopted);
+        }
         let local = self
             .cluster
             .as_ref()?
@@ -189,7 +198,9 @@ impl Agent {
             addresses,
         });
         self.policy.remove_endpoint(index, ctx);
-        self.policy.remove_class(class, ctx);
+        if class.0 >= signet_abi::CLASS_DYNAMIC {
+            self.policy.remove_class(class, ctx);
+        }
         self.handles.forget(pod);
     }
 
@@ -251,6 +262,7 @@ impl Agent {
             return;
         }
         self.certificate.issued(svid, ctx);
+        self.lend_certificate(ctx);
         self.try_start(ctx);
         let nodes: Vec<_> = self.peers.keys().cloned().collect();
         for node in nodes {

@@ -111,7 +111,7 @@ impl Agent {
         let pair = self.pairs.of(key)?;
         let channel = self.peers.get(&pair.node)?.channel.as_ref()?;
         let entry = self.directory.entry(&key.remote)?;
-        let proven = channel.proofs.proven(entry, Duration::ZERO)?;
+        let proven = channel.proven(entry, Duration::ZERO)?;
         let local = self
             .endpoints
             .of_pod(&key.local)?

@@ -28,9 +28,13 @@ impl Agent {
         {
             channel.peer_expires = expires;
         }
+        let itself = PodUid::of_node(node);
         for key in self.pairs.of_node(node) {
             if let Some(pair) = self.pairs.of_mut(&key) {
                 pair.node_expires = expires;
+                if key.remote == itself {
+                    pair.remote_expires = expires;
+                }
             }
         }
         self.renew_pairs(|_, pair| pair.node == *node, ctx);
@@ -155,6 +159,7 @@ impl Agent {
         match checked {
             Ok(svid) if svid.purpose == Purpose::NodeAgent => {
                 ctx.counters.proofs_accepted += 1;
+                channel.peer_certificate = svid.cert_sha256;
                 self.on_node_proven(node, now.deadline(svid.not_after), ctx);
                 Ok(())
             }

@@ -42,7 +42,7 @@ impl Agent {
         let entry = entry.clone();
         let Some(known) = &endpoint.known else { return };
         let (index, identity) = (endpoint.index, known.identity);
-        if !self.admits(&known.facts, &entry.pod) {
+        if !self.admits(&known.facts, &entry) {
             let reason = self.denial(key);
             for answer in self.take_answers(key) {
                 self.refuse_answer(&node, answer, pb::Refusal::Policy, ctx);
@@ -124,7 +124,9 @@ impl Agent {
             return;
         };
         let (mut proof_n, mut authenticator) = (0, Vec::new());
-        if !channel.proofs.is_confirmed(&key.local) {
+        // The channel itself proves this node.
+        let implied = key.local.node().is_some();
+        if !implied && !channel.proofs.is_confirmed(&key.local) {
             match channel.proofs.prove(&held.svid) {
                 Ok(made) => {
                     ctx.counters.proofs_made += 1;
@@ -155,7 +157,7 @@ impl Agent {
             dst_address: address.map(crate::wire::address_bytes).unwrap_or_default(),
             proof_n,
             authenticator,
-            have_proof: channel.proofs.proven(entry, ctx.now.boot).is_some(),
+            have_proof: channel.proven(entry, ctx.now.boot).is_some(),
         };
         pair.ask = Some(Ask {
             id,
@@ -181,7 +183,7 @@ impl Agent {
         let Some(channel) = self.peers.get(node).and_then(|peer| peer.channel.as_ref()) else {
             return false;
         };
-        let Some(proven) = channel.proofs.proven(entry, now) else {
+        let Some(proven) = channel.proven(entry, now) else {
             return false;
         };
         pair.remote_expires = proven.expires;
@@ -235,7 +237,8 @@ impl Agent {
             return;
         }
         let class = pair.class;
-        self.apply_remote_class(&key.local, &entry.pod, class, ctx);
+        let facts = self.facts_of(entry);
+        self.apply_remote_class(&key.local, &facts, class, ctx);
         let label = self.labels.draw(key, ctx);
         let grant = Grant {
             label,

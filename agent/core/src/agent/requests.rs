@@ -96,7 +96,8 @@ impl Agent {
             Next::Grant(key, entry) => {
                 self.ensure_pair(&key, &entry, ctx);
                 if let Some(pair) = self.pairs.of_mut(&key) {
-                    let with_proof = !request.have_proof;
+                    // A node is proven by the channel that the question came on.
+                    let with_proof = !request.have_proof && key.local.node().is_none();
                     pair.answers.push(Answer {
                         id: request.id,
                         conn: request.conn,
@@ -128,6 +129,9 @@ impl Agent {
             return Next::Wait;
         };
         let certified = endpoint.certificate.held(ctx.boot()).is_some();
+        if request.source.node().is_some() && self.directory.entry(&request.source).is_none() {
+            return refuse(Refusal::UnknownSource, "no such node is known here");
+        }
         let key = LookupKey::Pod(request.source.clone());
         let entry = match self.directory.resolve(key, ctx) {
             Resolution::Known(entry) => entry.clone(),
@@ -159,7 +163,7 @@ impl Agent {
             return refuse(Refusal::NoSlot, "no keys are agreed yet");
         }
         if request.authenticator.is_empty() {
-            if channel.proofs.proven(&entry, ctx.boot()).is_none() {
+            if channel.proven(&entry, ctx.boot()).is_none() {
                 return refuse(
                     Refusal::NotProven,
                     "it brought no proof and made none before",
@@ -181,7 +185,7 @@ impl Agent {
                 }
             }
         }
-        if !self.admits(&known.facts, &entry.pod) {
+        if !self.admits(&known.facts, &entry) {
             return refuse(
                 Refusal::Policy,
                 "no rule admits the pair in either direction",

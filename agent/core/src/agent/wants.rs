@@ -108,6 +108,10 @@ impl Agent {
             }
             return;
         };
+        if local.node().is_some() && entry.uid.node().is_some() {
+            let detail = "nodes reach each other on the underlay, not by the tunnel";
+            return self.refuse(key, DropReason::UnknownDestination, detail, ctx);
+        }
         if entry.node.uid == self.config.node_uid {
             let detail = "the destination runs on this node and is not reached by the tunnel";
             return self.refuse(key, DropReason::UnknownDestination, detail, ctx);
@@ -315,11 +319,12 @@ impl Agent {
         let sides = || {
             let view = self.cluster.as_ref()?;
             let local = &self.endpoints.of_pod(&key.local)?.known.as_ref()?.facts;
-            let remote = &self.directory.entry(&key.remote)?.pod;
-            let peer = signet_policy::PeerFacts::Pod(remote.clone());
+            let entry = self.directory.entry(&key.remote)?;
+            let remote = &entry.pod;
+            let peer = self.facts_of(entry);
             let egress = view.policies.compile_pair(local, &peer).egress;
             let own = side(&egress, view.policies.isolation(local).egress);
-            let peer = signet_policy::PeerFacts::Pod(local.clone());
+            let peer = self.facts_elsewhere(local);
             let ingress = view.policies.compile_pair(remote, &peer).ingress;
             Some((own, side(&ingress, view.policies.isolation(remote).ingress)))
         };

@@ -159,7 +159,10 @@ impl Agent {
             self.close_pair(&key, PairEnd::Stale, false, ctx);
         }
         self.adoption.withdraw_addresses(&[address], ctx);
-        self.directory.forget(&pod, ctx);
+        // Of nodes the cluster tells, not the directory.
+        if pod.node().is_none() {
+            self.directory.forget(&pod, ctx);
+        }
         // An answer for somebody who waits will come by another question, if anybody does.
         if !self.wants.resolving_to(address).is_empty() {
             self.directory.resolve(LookupKey::Address(address), ctx);

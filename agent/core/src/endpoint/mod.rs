@@ -64,6 +64,11 @@ pub(crate) struct Interface {
 }
 
 impl Endpoint {
+    /// The node itself, which has no interface of its own.
+    pub(crate) fn is_host(&self) -> bool {
+        self.pod.node().is_some()
+    }
+
     pub(crate) fn row(&self, now: Duration) -> EndpointRow {
         // Nothing is known of it, or not all of it holds: what no rule allows does not pass.
         let shut = self.known.is_none() || self.incomplete.is_some();

@@ -46,6 +46,15 @@ impl Certificate {
         }
     }
 
+    /// What somebody else keeps alive: never asked for here.
+    pub(crate) fn lent(by: &Certificate) -> Self {
+        Self {
+            held: by.held.clone(),
+            next: Next::Asked,
+            failures: by.failures,
+        }
+    }
+
     /// The certificate, unless there is none or it has run out.
     pub(crate) fn held(&self, now: Duration) -> Option<&Held> {
         self.held.as_ref().filter(|held| held.expires > now)

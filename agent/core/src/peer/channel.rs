@@ -11,7 +11,7 @@ use signet_crypto::{
 
 use crate::{
     authn::proof::Proofs,
-    facts::Config,
+    facts::{Config, Entry},
     ids::{ConnId, Epoch, NodeUid},
     io::{ChannelRole, Connected},
     wire::{PROTO, pb},
@@ -34,8 +34,9 @@ pub(crate) struct Channel {
     /// Who dialled.
     pub(crate) client: NodeUid,
     pub(crate) peer_id: SpiffeId,
-    /// End of the peer's node certificate, as last proven here.
+    /// End of the peer's node certificate, as last proven here, and the SHA-256 of it.
     pub(crate) peer_expires: Duration,
+    pub(crate) peer_certificate: [u8; 32],
     pub(crate) secrets: Box<dyn ChannelSecrets + Send>,
     pub(crate) key_exchange: String,
     pub(crate) cipher: String,
@@ -57,6 +58,15 @@ pub(crate) struct Channel {
     heard: Duration,
     ping_at: Duration,
     last_id: u64,
+}
+
+/// An identity that was proven on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// SHA-256 of the certificate.
+    pub(crate) certificate: [u8; 32],
+    /// Its end.
+    pub(crate) expires: Duration,
 }
 
 /// How far the slot of this channel is. One slot per channel.
@@ -204,6 +214,7 @@ impl Greeting {
                 ChannelRole::Server => node.clone(),
             },
             peer_expires: now.deadline(peer.not_after),
+            peer_certificate: peer.cert_sha256,
             peer_id: peer.id,
             session_id: session_id(secrets.as_ref()).map_err(secret)?,
             proofs: Proofs::new(secrets.as_ref(), self.nonce, nonce).map_err(secret)?,
@@ -237,6 +248,22 @@ impl Channel {
             | Negotiation::Keying { .. }
             | Negotiation::Accepted { .. } => None,
         }
+    }
+
+    /// What the peer has proven here of one of its pods, or of itself: the handshake did that, and
+    /// whatever it has shown of a renewed certificate since.
+    pub(crate) fn proven(&self, entry: &Entry, now: Duration) -> Option<Shown> {
+        if entry.uid.node().is_some() {
+            let itself = entry.spiffe_id == self.peer_id && self.peer_expires > now;
+            return itself.then_some(Shown {
+                certificate: self.peer_certificate,
+                expires: self.peer_expires,
+            });
+        }
+        self.proofs.proven(entry, now).map(|proven| Shown {
+            certificate: proven.certificate,
+            expires: proven.expires,
+        })
     }
 
     /// A number for a question.

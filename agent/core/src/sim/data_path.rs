@@ -170,6 +170,20 @@ impl World {
         id
     }
 
+    /// Sends one packet as the node itself.
+    pub fn send_as_node(&mut self, node: NodeIx, to: IpAddr) -> u64 {
+        self.last_packet += 1;
+        let id = self.last_packet;
+        let source = self.nodes[node].facts.underlay[0];
+        let mut rows = self.nodes[node].maps.endpoints.values();
+        let row = rows.find(|row| row.ifindex == 0 && row.addresses.contains(&source));
+        match row.cloned() {
+            Some(row) => self.egress(node, &row, &encode(id, source, to), true),
+            None => self.drop_at(node, "HOST_WITHOUT_LABEL"),
+        }
+        id
+    }
+
     pub(crate) fn inject(
         &mut self,
         node: NodeIx,
@@ -287,16 +301,23 @@ impl World {
         if !maps.admits(&local, Direction::Ingress, row.class) {
             return self.drop_at(node, "DEFAULT_DENY_INGRESS");
         }
-        let to = self
-            .pods
-            .values()
-            .find(|pod| pod.ifindex == local.ifindex)
-            .map(|p| p.uid.clone());
+        let itself = |node: NodeIx| PodUid::of_node(&self.nodes[node].facts.uid);
+        let mut pods = self.pods.values();
+        let to = match local.ifindex {
+            0 => Some(itself(node)),
+            ifindex => pods
+                .find(|pod| pod.ifindex == ifindex)
+                .map(|p| p.uid.clone()),
+        };
         let sender = self
             .pods
             .values()
             .find(|pod| pod.node == from && pod.entry.pod.addresses.contains(&source));
-        let (Some(to), Some(sender)) = (to, sender.map(|pod| pod.uid.clone())) else {
+        let node_sent = self.nodes[from].facts.underlay.contains(&source);
+        let sender = sender
+            .map(|pod| pod.uid.clone())
+            .or_else(|| node_sent.then(|| itself(from)));
+        let (Some(to), Some(sender)) = (to, sender) else {
             return self.drop_at(node, "GENERATION_STALE");
         };
         self.oracle.delivered(label, row.epoch, &sender, &to);

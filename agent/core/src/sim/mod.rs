@@ -449,6 +449,13 @@ impl World {
         self.arrived(id)
     }
 
+    /// The same from a node itself.
+    pub fn passes_from_node(&mut self, from: NodeIx, to: IpAddr) -> bool {
+        let id = self.send_as_node(from, to);
+        self.run(Duration::from_secs(4));
+        self.arrived(id)
+    }
+
     pub fn endpoint_index(&self, pod: &PodUid) -> Option<(EndpointIndex, u32)> {
         let node = self.pods.get(pod)?.node;
         let snapshot = self.nodes[node].agent.as_ref()?.endpoints();

@@ -16,7 +16,7 @@ use signet_crypto::{
 use super::{NodeIx, World};
 use crate::{
     Input,
-    ids::{ConnId, NodeUid},
+    ids::{ConnId, NodeUid, PodUid},
     io::{ChannelRole, Connected},
 };
 
@@ -218,7 +218,8 @@ impl World {
             open: true,
             busy: [self.boot; 2],
         };
-        self.oracle.connected(&link);
+        let nodes = [from, server].map(|node| PodUid::of_node(&self.nodes[node].facts.uid));
+        self.oracle.connected(&link, nodes);
         self.links.all.push(link);
         let ends = [
             (from, server, client_conn, ChannelRole::Client, Role::Client),

@@ -67,7 +67,8 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn connected(&mut self, link: &Link) {
+    /// TLS has proven both nodes.
+    pub(crate) fn connected(&mut self, link: &Link, nodes: [PodUid; 2]) {
         let secrets = |role| {
             let channel = SimSecrets {
                 seed: link.seed.clone(),
@@ -79,7 +80,7 @@ impl Oracle {
             secrets: [secrets(Role::Server), secrets(Role::Client)],
             nonces: [[0; 32]; 2],
             asked: BTreeMap::new(),
-            proven: BTreeSet::new(),
+            proven: [true, false].into_iter().zip(nodes).collect(),
         };
         self.seen.insert(link.client.1, seen);
     }

@@ -117,8 +117,12 @@ impl DataPlane {
         self.put_back()?;
         // Slots that this agent has not heard of are those of the one before.
         let mut globals = self.globals;
+        let before = self.plane.maps.config().map_err(said)?;
         if globals.slot_ifindex == [0; abi::SLOTS] {
-            globals.slot_ifindex = self.plane.maps.config().map_err(said)?.slot_ifindex;
+            globals.slot_ifindex = before.slot_ifindex;
+        }
+        if globals.host_endpoint == 0 {
+            globals.host_endpoint = u16::try_from(before.host_endpoint).unwrap_or(0);
         }
         self.plane.configure(&globals).map_err(said)
     }
@@ -282,7 +286,9 @@ impl DataPlane {
         for address in row.addresses.iter().take(abi::MAX_ADDRESSES) {
             maps.local_addresses.upsert(&(*address).into(), &index)?;
         }
-        maps.interfaces.upsert(&row.ifindex, &index)?;
+        if row.ifindex != 0 {
+            maps.interfaces.upsert(&row.ifindex, &index)?;
+        }
         if let Some(before) = before {
             let before = rows::endpoint_back(&before);
             let moved = before
@@ -297,12 +303,27 @@ impl DataPlane {
         let known = self
             .attached
             .insert(row.index.0, (row.ifindex, row.addresses.clone()));
+        if row.ifindex == 0 {
+            return self.set_host(row.index.0);
+        }
         if known.is_some_and(|(ifindex, _)| ifindex == row.ifindex) {
             return Ok(());
         }
         if let Err(error) = self.plane.attach_endpoint(row.index.0, row.ifindex) {
             self.attached.remove(&row.index.0);
             return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The endpoint without an interface is the node itself. Others' configuration is left as it is:
+    /// slots may not be known here yet.
+    fn set_host(&mut self, index: u16) -> Result<(), LoaderError> {
+        self.globals.host_endpoint = index;
+        let mut config = self.plane.maps.config()?;
+        if config.host_endpoint != u32::from(index) {
+            config.host_endpoint = u32::from(index);
+            self.plane.maps.set_config(&config)?;
         }
         Ok(())
     }
@@ -317,6 +338,9 @@ impl DataPlane {
     ) -> Result<(), LoaderError> {
         let number = u32::from(index.0);
         self.attached.remove(&index.0);
+        if self.globals.host_endpoint == index.0 {
+            self.set_host(0)?;
+        }
         self.forget_interface(number, ifindex)?;
         self.forget_addresses(number, addresses.iter())?;
         self.plane.maps.endpoints.remove(&number)?;

@@ -16,6 +16,10 @@ impl Executor {
     /// One line: an end that is nobody, or a protocol that is none.
     pub(super) fn explain(&self, query: &ExplainQuery) -> Result<Explanation, String> {
         let (from, to) = (self.peer(&query.from)?, self.peer(&query.to)?);
+        let (from, to) = (
+            self.seen_by(from.clone(), &to),
+            self.seen_by(to.clone(), &from),
+        );
         let protocol = protocol(&query.proto)?;
         let question = Query {
             from: from.clone(),
@@ -66,6 +70,9 @@ impl Executor {
             let in_range = |node: &&std::sync::Arc<Node>| {
                 node.pod_cidrs.iter().any(|range| range.contains(&address))
             };
+            if self.cluster.view.kube_api_servers.contains(&address) {
+                return Ok(PeerFacts::KubeApiServer(vec![address]));
+            }
             return Ok(match snapshot.nodes.values().find(in_range) {
                 Some(_) => PeerFacts::Unmanaged(address),
                 None => PeerFacts::Address(address),
@@ -119,11 +126,36 @@ impl Executor {
     }
 
     fn node_facts(&self, node: &Node) -> PeerFacts {
-        if node.name == self.facts.node_name {
-            PeerFacts::Host(node.addresses.clone())
+        let api = &self.cluster.view.kube_api_servers;
+        if node.addresses.iter().any(|address| api.contains(address)) {
+            PeerFacts::ApiServerNode(node.addresses.clone())
         } else {
             PeerFacts::RemoteNode(node.addresses.clone())
         }
+    }
+
+    /// A node is its own pods' host, and a remote one to all others.
+    fn seen_by(&self, facts: PeerFacts, other: &PeerFacts) -> PeerFacts {
+        let home = other.pod().and_then(|pod| self.node_of(pod));
+        let at_home = home.is_some() && home == self.node_with(facts.addresses());
+        match facts {
+            PeerFacts::RemoteNode(addresses) | PeerFacts::ApiServerNode(addresses) if at_home => {
+                PeerFacts::Host(addresses)
+            }
+            PeerFacts::Pod(_)
+            | PeerFacts::Address(_)
+            | PeerFacts::Host(_)
+            | PeerFacts::RemoteNode(_)
+            | PeerFacts::KubeApiServer(_)
+            | PeerFacts::ApiServerNode(_)
+            | PeerFacts::Unmanaged(_) => facts,
+        }
+    }
+
+    fn node_with(&self, addresses: &[IpAddr]) -> Option<String> {
+        let mut nodes = self.snapshot.nodes.values();
+        let node = nodes.find(|node| node.addresses == addresses)?;
+        Some(node.name.clone())
     }
 
     pub(super) fn end(&self, facts: &PeerFacts, port: u16) -> Party {
@@ -133,6 +165,7 @@ impl Executor {
             PeerFacts::Host(_) => Some("Host"),
             PeerFacts::RemoteNode(_) => Some("RemoteNode"),
             PeerFacts::KubeApiServer(_) => Some("KubeAPIServer"),
+            PeerFacts::ApiServerNode(_) => Some("RemoteNode, KubeAPIServer"),
             PeerFacts::Unmanaged(_) => Some("Unmanaged"),
         };
         Party {
@@ -175,8 +208,32 @@ impl Executor {
                     steps.push("packets carry a label of that proof inside WireGuard".to_owned());
                 }
             }
-            (Some(_), None) => steps.push("leaves the mesh in the clear".to_owned()),
-            (None, Some(_)) => steps.push("comes from outside the mesh in the clear".to_owned()),
+            (Some(pod), None) | (None, Some(pod)) => {
+                let node = self.node_of(pod).unwrap_or_else(|| "?".to_owned());
+                let peer = if from.pod().is_some() { to } else { from };
+                match peer {
+                    PeerFacts::Host(_) => {
+                        steps.push(format!("stays on {node}, and is not encrypted"));
+                    }
+                    PeerFacts::RemoteNode(addresses) | PeerFacts::ApiServerNode(addresses) => {
+                        let other = self.node_with(addresses);
+                        steps.push(format!(
+                            "{node} proves {} inside a node channel with {}, which is proven by it",
+                            pod.spiffe_id,
+                            other.unwrap_or_else(|| "?".to_owned()),
+                        ));
+                        steps.push("packets carry a label of that inside WireGuard".to_owned());
+                    }
+                    PeerFacts::Pod(_)
+                    | PeerFacts::Address(_)
+                    | PeerFacts::KubeApiServer(_)
+                    | PeerFacts::Unmanaged(_) => steps.push(if from.pod().is_some() {
+                        "leaves the mesh in the clear".to_owned()
+                    } else {
+                        "comes from outside the mesh in the clear".to_owned()
+                    }),
+                }
+            }
             (None, None) => steps.push("no pod of the mesh takes part".to_owned()),
         }
         if result == Outcome::Denied {

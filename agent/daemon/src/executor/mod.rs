@@ -160,7 +160,11 @@ impl Executor {
         };
         let since = parts.time.now().wall.as_secs();
         let mut names = Names::default();
-        names.learn_manifests(&parts.snapshot, parts.service.trust.load().trust_domain());
+        names.learn_manifests(
+            &parts.snapshot,
+            parts.service.trust.load().trust_domain(),
+            &parts.facts.node_name,
+        );
         Self {
             facts: parts.facts,
             agent: parts.agent,

@@ -218,7 +218,7 @@ impl Executor {
         self.report_flows();
         let trust = self.service.trust.load();
         self.names
-            .learn_manifests(&self.snapshot, trust.trust_domain());
+            .learn_manifests(&self.snapshot, trust.trust_domain(), &self.facts.node_name);
         self.reconcile_host().await;
         self.feed(Input::Cluster(Box::new(self.cluster.view.clone())))
             .await;

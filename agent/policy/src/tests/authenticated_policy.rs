@@ -63,7 +63,7 @@ fn selectors_of_every_kind() {
         ),
         (
             json!([{"from": [{"entities": ["Cluster"]}]}]),
-            vec!["shop/web", "pay/api", "pay/batch"],
+            vec!["shop/web", "pay/api", "pay/batch", "remote-node"],
         ),
         (
             json!([{"from": [{"entities": ["Cluster"]}], "authentication": "Optional"}]),
@@ -99,7 +99,10 @@ fn selectors_of_every_kind() {
             vec!["203.0.113.9"],
         ),
         // Nobody outside the mesh passes a rule that requires authentication.
-        (json!([{}]), vec!["shop/web", "pay/api", "pay/batch"]),
+        (
+            json!([{}]),
+            vec!["shop/web", "pay/api", "pay/batch", "remote-node"],
+        ),
         // An identity that nobody can prove admits nobody, required or not.
         (
             json!([{"from": [{"serviceAccounts": [{"name": "legacy"}]}], "authentication": "Optional"}]),

@@ -166,6 +166,8 @@ fn the_docs_have_every_field() {
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
         .map(|(field, _)| field.to_owned())
+        // What `policy lint` finds is in another table.
+        .filter(|field| !field.starts_with(char::is_uppercase))
         .collect();
     // Egress refers to ingress for peers and ports.
     let referred = |path: &String| {

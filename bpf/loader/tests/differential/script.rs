@@ -24,6 +24,10 @@ enum Between {
     Nodes(Local, Remote),
     /// A pod and the world: the address it sees, and the one it is translated to.
     World(Local, IpAddr, IpAddr),
+    /// The node itself and a pod of another node.
+    HostAndRemote(Local, Remote),
+    /// A pod of this node and the node itself.
+    HostAndLocal(Local, Local),
 }
 
 #[derive(Clone, Copy)]
@@ -91,7 +95,9 @@ pub(crate) fn write(random: &mut Random) -> Scenario {
 fn flow(random: &mut Random, cast: &Cast) -> Flow {
     let family = random.below(2);
     let here = random.pick(&cast.locals);
-    let between = match random.below(10) {
+    let between = match random.below(13) {
+        10 | 11 => Between::HostAndRemote(cast.host, random.pick(&cast.remotes)),
+        12 => Between::HostAndLocal(here, cast.host),
         0..=2 => Between::Neighbours(here, random.pick(&cast.locals)),
         3..=6 => Between::Nodes(here, random.pick(&cast.remotes)),
         _ => {
@@ -119,8 +125,8 @@ fn favour(random: &mut Random, flow: &Flow, state: &mut State) {
         endpoint.map_or(0, |endpoint| endpoint.class)
     };
     let (here, class) = match flow.between {
-        Between::Neighbours(a, b) => (a, class_here(b)),
-        Between::Nodes(here, there) => (here, there.class),
+        Between::Neighbours(a, b) | Between::HostAndLocal(a, b) => (a, class_here(b)),
+        Between::Nodes(here, there) | Between::HostAndRemote(here, there) => (here, there.class),
         Between::World(here, _, real) => (here, state.class_of(&real.into())),
     };
     let direction = if flow.from_here {
@@ -143,8 +149,8 @@ fn favour(random: &mut Random, flow: &Flow, state: &mut State) {
 /// A conntrack entry from before, of any kind.
 fn remember(random: &mut Random, cast: &Cast, flow: &Flow, state: &mut State) {
     let (here, there, point) = match flow.between {
-        Between::Neighbours(a, b) => (a, b.addrs[flow.family], 1),
-        Between::Nodes(a, b) => (a, b.addrs[flow.family], 0),
+        Between::Neighbours(a, b) | Between::HostAndLocal(a, b) => (a, b.addrs[flow.family], 1),
+        Between::Nodes(a, b) | Between::HostAndRemote(a, b) => (a, b.addrs[flow.family], 0),
         Between::World(a, seen, _) => (a, seen, 1),
     };
     let (proto, sport, dport) = match flow.carries {
@@ -237,8 +243,10 @@ impl Writer<'_> {
         self.follow(flow, Way::Opener);
         self.follow(flow, Way::Answer);
         let here = match flow.between {
-            Between::Neighbours(a, b) => self.random.pick(&[a, b]),
-            Between::Nodes(here, _) | Between::World(here, ..) => here,
+            Between::Neighbours(a, b) | Between::HostAndLocal(a, b) => self.random.pick(&[a, b]),
+            Between::Nodes(here, _)
+            | Between::World(here, ..)
+            | Between::HostAndRemote(here, _) => here,
         };
         let index = u32::from(here.index);
         if let Some(endpoint) = self.state.endpoints.get(&index).copied() {
@@ -264,6 +272,12 @@ impl Writer<'_> {
                 self.send_to_world(flow, way, here, seen, real)
             }
             Between::World(here, seen, _) => self.receive_from_world(flow, way, here, seen),
+            Between::HostAndRemote(host, there) if out => self.host_to_node(flow, way, host, there),
+            Between::HostAndRemote(host, there) => self.receive_from_node(flow, way, host, there),
+            Between::HostAndLocal(here, host) if out => {
+                self.sent(flow, way, here, host.addrs[flow.family]);
+            }
+            Between::HostAndLocal(here, host) => self.host_to_pod(flow, way, here, host),
         }
     }
 
@@ -317,6 +331,42 @@ impl Writer<'_> {
         if let Verdict::Hold { frame, .. } = self.packet(Hook::ToTunnel, ctx, bytes) {
             self.held.push(frame);
         }
+    }
+
+    /// The node sends, or forwards under its own address.
+    fn host_to_node(&mut self, flow: Flow, way: Way, host: Local, there: Remote) {
+        let (mut src, dst) = (host.addrs[flow.family], there.addrs[flow.family]);
+        if self.random.percent(4) {
+            src = self.cast.anybody(self.random, flow.family);
+        }
+        let frame = packets::of_flow(self.random, flow.carries, way, src, dst);
+        let mut bytes = frame.build();
+        packets::mangle(self.random, &mut bytes);
+        let ctx = Ctx {
+            ifindex: SIGNET0,
+            ingress_ifindex: self.random.pick(&[0, 0, 0, UNDERLAY, UNDERLAY, 101]),
+            mark: self.random.pick(&[0, 0, 0x4000]),
+            ..Ctx::default()
+        };
+        if let Verdict::Hold { frame, .. } = self.packet(Hook::ToTunnel, ctx, bytes) {
+            self.held.push(frame);
+        }
+    }
+
+    fn host_to_pod(&mut self, flow: Flow, way: Way, here: Local, host: Local) {
+        let (mut src, dst) = (host.addrs[flow.family], here.addrs[flow.family]);
+        if self.random.percent(4) {
+            src = self.cast.anybody(self.random, flow.family);
+        }
+        let frame = packets::of_flow(self.random, flow.carries, way, src, dst);
+        let mut bytes = frame.build();
+        packets::mangle(self.random, &mut bytes);
+        let ctx = Ctx {
+            ifindex: here.ifindex,
+            mark: self.random.pick(&[0, 0, 0x4000]),
+            ..Ctx::default()
+        };
+        self.packet(Hook::ToWorkload, ctx, bytes);
     }
 
     /// The agent lets a held packet go, or a made-up one.

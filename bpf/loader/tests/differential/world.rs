@@ -14,6 +14,9 @@ pub(crate) const HOLD: u32 = 12;
 pub(crate) const SIGNET0: u32 = 13;
 pub(crate) const UNDERLAY: u32 = 14;
 
+/// Index of the node's own endpoint.
+const HOST: u16 = 7;
+
 const HOUR: u64 = 3_600_000_000_000;
 /// Long past on any clock.
 const PAST: u64 = 1;
@@ -47,6 +50,8 @@ pub(crate) struct Cast {
     pub(crate) odd: [Vec<IpAddr>; 2],
     /// The node's own, by family.
     pub(crate) node: [IpAddr; 2],
+    /// The node itself, which has no interface.
+    pub(crate) host: Local,
 }
 
 pub(crate) fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
@@ -109,6 +114,12 @@ impl Cast {
                 ],
             ],
             node: [v4(172, 18, 0, 2), v6(0xfc00, 0, 0, 2)],
+            host: Local {
+                index: HOST,
+                ifindex: 0,
+                mac: [0; 6],
+                addrs: [v4(172, 18, 0, 2), v6(0xfc00, 0, 0, 2)],
+            },
         }
     }
 
@@ -142,6 +153,7 @@ pub(crate) fn make(random: &mut Random) -> (Cast, State) {
     for local in &cast.locals {
         endpoint(random, local, &mut state);
     }
+    endpoint(random, &cast.host, &mut state);
     peers(random, &mut state);
     rows(random, &cast, &mut state);
     ranges(random, &cast, &mut state);
@@ -174,7 +186,7 @@ fn config(random: &mut Random) -> Config {
         mark_pending: pending,
         mark_verified: verified,
         hash_seed: random.next() as u32,
-        reserved: 0,
+        host_endpoint: if random.percent(95) { HOST.into() } else { 0 },
     };
     match random.below(60) {
         0 => config.mark_mask = 0,
@@ -209,7 +221,7 @@ fn endpoint(random: &mut Random, local: &Local, state: &mut State) {
     if random.percent(98) {
         state.endpoints.insert(index, endpoint);
     }
-    if random.percent(98) {
+    if local.ifindex != 0 && random.percent(98) {
         state.interfaces.insert(local.ifindex, index);
     }
     for addr in addrs {
@@ -253,7 +265,7 @@ fn peers(random: &mut Random, state: &mut State) {
 
 fn rows(random: &mut Random, cast: &Cast, state: &mut State) {
     for remote in &cast.remotes {
-        for local in &cast.locals {
+        for local in cast.locals.iter().chain([&cast.host]) {
             let Some(endpoint) = state.endpoints.get(&local.index.into()).copied() else {
                 continue;
             };

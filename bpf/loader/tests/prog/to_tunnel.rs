@@ -81,7 +81,102 @@ pub(crate) fn fixtures() -> Vec<Fixture> {
     all.extend(row_fixtures());
     all.extend(source_fixtures());
     all.extend(policy_fixtures());
+    all.extend(host_fixtures());
     all
+}
+
+/// What the node itself sends, and what it forwards under its own address.
+fn host_fixtures() -> Vec<Fixture> {
+    const UPLINK: u32 = 3;
+    let frame = || Frame::new(ip("172.18.0.2"), ip("10.2.0.2"), TCP);
+    let row = |world: &mut World| {
+        for dst in ["10.2.0.2", "fd00:2::2"] {
+            world.send_row_of(HOST, 5, dst, |_| {});
+        }
+    };
+    let sent = |what, frame: &Frame, mark, ingress, expect| {
+        let packet = marked(Packet::new(SIGNET0, frame.build()), mark, 0, ingress);
+        Fixture::new(what, Hook::ToTunnel, packet, expect).given(row)
+    };
+    let v6 = Frame::new(ip("fc00::2"), ip("fd00:2::2"), TCP);
+    let stranger = Frame {
+        src: ip("10.1.0.1"),
+        ..frame()
+    };
+    let drops = |what, frame: &Frame, mark, ingress, reason| {
+        sent(what, frame, mark, ingress, Expect::Drop(reason))
+    };
+    let out = Expect::Redirect;
+    let header = HoldHeader {
+        endpoint: HOST,
+        generation: 5,
+        ticket: 1,
+        ethertype: 0x0800,
+    };
+    let held = [&header.to_bytes()[..], &frame().build()].concat();
+    vec![
+        sent("from the node", &frame(), 0, 0, out(SLOT[0])).gives(&with_tag(&frame())),
+        sent("from the node, IPv6", &v6, 0, 0, out(SLOT[0])).gives(&with_tag(&v6)),
+        sent(
+            "masqueraded by the node",
+            &frame(),
+            0x4000,
+            UPLINK,
+            out(SLOT[0]),
+        )
+        .gives(&with_tag(&frame())),
+        sent(
+            "from the node for the first time",
+            &frame(),
+            0,
+            0,
+            out(HOLD),
+        )
+        .given(|_| {})
+        .gives_bytes(held),
+        drops(
+            "from the node under an address of none",
+            &stranger,
+            0,
+            0,
+            DropReason::HostWithoutLabel,
+        ),
+        drops(
+            "forwarded under its own address",
+            &stranger,
+            0,
+            UPLINK,
+            DropReason::NoSourceIndex,
+        ),
+        drops(
+            "a pod's that lost its index, masqueraded",
+            &frame(),
+            PENDING,
+            UPLINK,
+            DropReason::NoSourceIndex,
+        ),
+        drops(
+            "a pod's that lost index and mark, masqueraded",
+            &frame(),
+            0,
+            A_IF,
+            DropReason::NoSourceIndex,
+        ),
+        drops(
+            "before the node has an endpoint",
+            &frame(),
+            0,
+            0,
+            DropReason::HostWithoutLabel,
+        )
+        .given(|world| {
+            let globals = signet_loader::Globals {
+                host_endpoint: 0,
+                ..world.globals
+            };
+            world.prog.maps.set_config(&globals.to_config(7)).unwrap();
+        }),
+    ]
 }
 
 fn tag_fixtures() -> Vec<Fixture> {

@@ -12,6 +12,8 @@ pub(crate) const SIGNET0: u32 = 13;
 pub(crate) const UNDERLAY: u32 = 14;
 pub(crate) const A: u16 = 1;
 pub(crate) const B: u16 = 2;
+/// The node itself.
+pub(crate) const HOST: u16 = 3;
 pub(crate) const A_IF: u32 = 21;
 pub(crate) const B_IF: u32 = 22;
 pub(crate) const A_GENERATION: u32 = 0x01020304;
@@ -54,6 +56,7 @@ impl World {
             slot_ifindex: SLOT,
             hold_ifindex: HOLD,
             signet0_ifindex: SIGNET0,
+            host_endpoint: HOST,
             ..Globals::default()
         };
         let mut world = Self {
@@ -109,8 +112,19 @@ impl World {
             ..a
         };
         assert!(b.set_addrs(&[addr("10.1.0.3"), addr("fd00:1::3")]));
+        let mut host = Endpoint {
+            generation: 5,
+            ifindex: 0,
+            class: CLASS_HOST,
+            identity: 1002,
+            mac: [0; 6],
+            index: HOST,
+            ..a
+        };
+        assert!(host.set_addrs(&[addr("172.18.0.2"), addr("fc00::2")]));
         self.endpoint(a);
         self.endpoint(b);
+        self.endpoint(host);
         self.peer(|_| {});
         for dst in ["10.2.0.2", "fd00:2::2"] {
             self.send_row(dst, |_| {});
@@ -122,7 +136,9 @@ impl World {
         let maps = &mut self.prog.maps;
         let index = u32::from(endpoint.index);
         maps.endpoints.upsert(&index, &endpoint).unwrap();
-        maps.interfaces.upsert(&endpoint.ifindex, &index).unwrap();
+        if endpoint.ifindex != 0 {
+            maps.interfaces.upsert(&endpoint.ifindex, &index).unwrap();
+        }
         for addr in endpoint.addrs.iter().take(endpoint.addr_count as usize) {
             maps.local_addresses.upsert(addr, &index).unwrap();
         }
@@ -155,9 +171,19 @@ impl World {
 
     /// The row of A towards `dst`.
     pub(crate) fn send_row(&mut self, dst: &str, change: impl FnOnce(&mut SendRow)) {
+        self.send_row_of(A, A_GENERATION, dst, change);
+    }
+
+    pub(crate) fn send_row_of(
+        &mut self,
+        endpoint: u16,
+        generation: u32,
+        dst: &str,
+        change: impl FnOnce(&mut SendRow),
+    ) {
         let key = SendKey {
-            endpoint: A.into(),
-            generation: A_GENERATION,
+            endpoint: endpoint.into(),
+            generation,
             dst: addr(dst),
         };
         let mut row = SendRow {

@@ -4,6 +4,7 @@ mod contact;
 mod full;
 mod hold;
 mod hostile;
+mod hosts;
 mod puppet;
 mod random;
 mod refusals;

@@ -5,6 +5,7 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Act {
     Send { from: usize, to: usize },
+    Host { node: usize, to: usize },
     Restart(usize),
     Reboot(usize),
     Break,
@@ -20,6 +21,7 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         12 => (0..6usize, 0..6usize).prop_map(|(from, to)| Act::Send { from, to }),
+        4 => (0..3usize, 0..6usize).prop_map(|(node, to)| Act::Host { node, to }),
         3 => (0..3usize).prop_map(Act::Restart),
         1 => (0..3usize).prop_map(Act::Reboot),
         2 => Just(Act::Break),
@@ -62,6 +64,10 @@ proptest! {
                     world.send(&from, to);
                 }
                 Act::Send { .. } => {}
+                Act::Host { node, to } if pods[to].node != node => {
+                    world.send_as_node(node, pods[to].address);
+                }
+                Act::Host { .. } => {}
                 Act::Restart(node) => world.restart(node),
                 Act::Reboot(node) => world.reboot(node),
                 Act::Break => world.break_links(|_| true),
@@ -104,6 +110,10 @@ proptest! {
             for y in pods.iter().filter(|y| y.node != x.node) {
                 let mut tries = (0..4).map(|_| world.passes(&x.uid, y.address));
                 prop_assert!(tries.any(|passed| passed), "{} to {}\n{}\n{}", x.uid, y.uid, tell(&world, x.node), tell(&world, y.node));
+            }
+            for node in (0..3).filter(|node| *node != x.node) {
+                let mut tries = (0..4).map(|_| world.passes_from_node(node, x.address));
+                prop_assert!(tries.any(|passed| passed), "node {node} to {}\n{}\n{}", x.uid, tell(&world, node), tell(&world, x.node));
             }
         }
     }
