@@ -353,13 +353,11 @@ impl Play {
             if Some(conn) != self.conn {
                 continue;
             }
-            match message {
-                Message::Hello(hello) => {
-                    self.nonce = hello.proof_nonce.try_into().expect("32 bytes");
-                    self.boot = hello.boot_id.try_into().expect("16 bytes");
-                }
-                Message::ProofReq(request) => self.asked.push(request),
-                _ => {}
+            if let Message::ProofReq(request) = message {
+                self.asked.push(request);
+            } else if let Message::Hello(hello) = message {
+                self.nonce = hello.proof_nonce.try_into().expect("32 bytes");
+                self.boot = hello.boot_id.try_into().expect("16 bytes");
             }
         }
     }

@@ -94,7 +94,7 @@ fn there_and_out_again(sender: &mut State, receiver: &mut State, bytes: &[u8]) {
             }
         }
         Verdict::Hold { frame, .. } => {
-            assert_eq!(&frame[HOLD_HEADER_LEN as usize..], bytes, "held as it came");
+            assert_eq!(&frame[HOLD_HEADER_LEN..], bytes, "held as it came");
         }
         Verdict::Drop { .. } => {}
         Verdict::Next { .. } => panic!("let past the tunnel"),

@@ -65,9 +65,10 @@ struct Objects {
 
 impl Objects {
     fn of(value: Value) -> Self {
-        let list = match value {
-            Value::Array(list) => list,
-            other => vec![other],
+        let list = if let Value::Array(list) = value {
+            list
+        } else {
+            vec![value]
         };
         let mut objects = Self::default();
         for object in list.into_iter().take(MOST) {
