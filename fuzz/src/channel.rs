@@ -102,7 +102,7 @@ impl Play {
     fn step(&mut self, reader: &mut Reader<'_>) {
         let what = reader.byte();
         let detail = reader.byte();
-        match what % 12 {
+        match what % 13 {
             0 => {
                 let payload = reader.part().to_vec();
                 self.raw(detail, payload);
@@ -125,7 +125,16 @@ impl Play {
                 };
                 self.say(Message::SlotRetire(message));
             }
-            _ => self.refresh(detail),
+            11 => self.refresh(detail),
+            _ => {
+                // Names of labels that a never gave or got, whole or cut, as often as it likes.
+                let names = vec![detail; usize::from(detail & 0x3f)];
+                self.say(Message::LabelKeep(pb::LabelKeep {
+                    granted: detail & 0x40 != 0,
+                    names,
+                    last: detail & 0x80 != 0,
+                }));
+            }
         }
         self.hear();
     }
@@ -420,6 +429,10 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("again", with(&[4, 0, 1, 0, 2, 0, 3, 0, 4, 0, 10, 0])),
         ("wrong-confirm", vec![2, 0, 3, 128, 4, 0]),
         ("junk", with(&junk)),
+        (
+            "keeps",
+            with(&[4, 0, 12, 0x10, 12, 0xa0, 12, 0xe0, 12, 0x91, 4, 0]),
+        ),
         ("revokes", with(&[4, 0, 9, 0, 9, 1, 9, 2, 9, 3])),
     ]
 }

@@ -27,6 +27,10 @@ pub(crate) enum Kind {
     ServiceKilled,
     EngineKilled,
     Cut,
+    /// Cut off, and its agent dies meanwhile.
+    CutAndKilled,
+    /// The identity service and an agent, one after the other, and back in the same order.
+    ServiceAndAgentKilled,
     PodComesAndGoes,
     AddressReused,
     DeviceDeleted,
@@ -35,13 +39,15 @@ pub(crate) enum Kind {
     PolicyChanged,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
     Kind::AgentKilled,
     Kind::AgentRestarted,
     Kind::AllAgentsKilled,
     Kind::ServiceKilled,
     Kind::EngineKilled,
     Kind::Cut,
+    Kind::CutAndKilled,
+    Kind::ServiceAndAgentKilled,
     Kind::PodComesAndGoes,
     Kind::AddressReused,
     Kind::DeviceDeleted,
@@ -61,19 +67,35 @@ pub(crate) const REMOVALS: [&str; 4] = [
     "ip link set signet0 down",
 ];
 
+/// Who may lose packets from an event's begin until everybody is seen to talk again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Nobody.
+    None,
+    /// Pairs that cross the wire at this node.
+    Crossing(&'static str),
+    /// Pairs that reach a service through this node: a reply under way has nobody to undo its
+    /// translation.
+    Translated(&'static str),
+}
+
 impl Deed {
-    /// Whether pairs with `node` may lose packets from its begin until they are seen to talk again.
-    pub(crate) fn may_lose(&self) -> bool {
+    pub(crate) fn may_lose(&self) -> Loss {
         match self.kind {
-            Kind::EngineKilled | Kind::Cut | Kind::DeviceDeleted | Kind::RulesRemoved => true,
+            Kind::EngineKilled
+            | Kind::Cut
+            | Kind::CutAndKilled
+            | Kind::DeviceDeleted
+            | Kind::RulesRemoved => Loss::Crossing(self.node),
+            Kind::ConntrackFlushed => Loss::Translated(self.node),
             Kind::AgentKilled
             | Kind::AgentRestarted
             | Kind::AllAgentsKilled
             | Kind::ServiceKilled
+            | Kind::ServiceAndAgentKilled
             | Kind::PodComesAndGoes
             | Kind::AddressReused
-            | Kind::ConntrackFlushed
-            | Kind::PolicyChanged => false,
+            | Kind::PolicyChanged => Loss::None,
         }
     }
 }
@@ -88,6 +110,14 @@ impl fmt::Display for Deed {
             Kind::ServiceKilled => write!(f, "identity service killed, back after {pause:.1} s"),
             Kind::EngineKilled => write!(f, "engine of {node} killed"),
             Kind::Cut => write!(f, "{node} cut off for {pause:.1} s"),
+            Kind::CutAndKilled => write!(
+                f,
+                "{node} cut off for {pause:.1} s, its agent killed meanwhile"
+            ),
+            Kind::ServiceAndAgentKilled => write!(
+                f,
+                "identity service and agent of {node} killed, back after {pause:.1} s"
+            ),
             Kind::PodComesAndGoes => write!(f, "a pod comes and goes on node2"),
             Kind::AddressReused => write!(f, "an address of node2 goes to another identity"),
             Kind::DeviceDeleted => write!(f, "{} of {node} deleted", DEVICES[self.form]),

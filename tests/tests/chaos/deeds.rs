@@ -36,12 +36,7 @@ impl Stage {
                 Ok(())
             }
             Kind::ServiceKilled => {
-                let found = self.lab.describe()?;
-                let pid = found["identity"]["process"]["pid"]
-                    .as_i64()
-                    .context("pid")?;
-                let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
-                nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL)?;
+                self.kill_service()?;
                 thread::sleep(deed.pause);
                 self.restart(&["identity"])
             }
@@ -55,6 +50,21 @@ impl Stage {
                 self.shell("identity", &format!("ip link set {port} down"))?;
                 thread::sleep(deed.pause);
                 self.shell("identity", &format!("ip link set {port} up"))
+            }
+            Kind::CutAndKilled => {
+                let port = format!("port{}", node.trim_start_matches("node"));
+                self.shell("identity", &format!("ip link set {port} down"))?;
+                self.lab.kill(node, "agent")?;
+                thread::sleep(deed.pause);
+                self.shell("identity", &format!("ip link set {port} up"))?;
+                self.restart(&[node, "agent"])
+            }
+            Kind::ServiceAndAgentKilled => {
+                self.kill_service()?;
+                self.lab.kill(node, "agent")?;
+                thread::sleep(deed.pause);
+                self.restart(&["identity"])?;
+                self.restart(&[node, "agent"])
             }
             Kind::PodComesAndGoes => self.pod_comes_and_goes(),
             Kind::AddressReused => self.address_reused(),
@@ -78,6 +88,15 @@ impl Stage {
                 self.apply()
             }
         }
+    }
+
+    fn kill_service(&self) -> Result<()> {
+        let found = self.lab.describe()?;
+        let pid = found["identity"]["process"]["pid"]
+            .as_i64()
+            .context("pid")?;
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
+        Ok(nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL)?)
     }
 
     fn pod_comes_and_goes(&mut self) -> Result<()> {

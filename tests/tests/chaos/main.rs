@@ -25,7 +25,7 @@ use signet_tests::bin;
 use crate::{deck::Deck, report::Report, stage::Stage};
 
 /// With a debug build on a busy machine about five seconds each.
-const EVENTS: usize = 26;
+const EVENTS: usize = 28;
 
 fn number(variable: &str) -> Result<Option<u64>> {
     let Ok(text) = env::var(variable) else {

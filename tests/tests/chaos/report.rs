@@ -22,7 +22,7 @@ impl Report {
                 for number in &tally.lost {
                     let at = tally.sent[*number];
                     let leave = outcome.leaves.iter().find(|leave| {
-                        talk.crosses(leave.node) && leave.from <= at && at <= leave.until
+                        talk.may_lose(leave.loss) && leave.from <= at && at <= leave.until
                     });
                     match leave {
                         Some(leave) => *explained.entry(leave.why.clone()).or_default() += 1,
@@ -90,8 +90,10 @@ impl fmt::Display for Name<'_> {
             server,
             nodes: [from, to],
             family,
+            by_service,
         } = self.0;
-        write!(f, "{client}@{from} to {server}@{to} {family:?}")
+        let way = if *by_service { " by a service" } else { "" };
+        write!(f, "{client}@{from} to {server}@{to} {family:?}{way}")
     }
 }
 
@@ -108,7 +110,7 @@ impl fmt::Display for Report {
         for ((talk, tally), (explained, not)) in outcome.tallies.iter().zip(&self.losses) {
             writeln!(
                 f,
-                "  {:45} {:6} sent {:5} lost, {} without leave",
+                "  {:58} {:6} sent {:5} lost, {} without leave",
                 Name(talk).to_string(),
                 tally.sent.len(),
                 tally.lost.len(),

@@ -11,25 +11,37 @@ use signet_fuzz::mutate::Dice;
 use signet_tests::{
     lab::{Family, Lab, wait},
     load::{Load, Stream, Tally},
-    netns, shop,
+    netns,
+    services::{self, Service},
+    shop,
     wire::{Eyes, Seen},
 };
 
-use crate::deck::{Deed, NODES};
+use crate::deck::{Deed, Loss, NODES};
 
 pub(crate) const CANARY: &[u8] = b"canary-5be10c-in-plain-sight";
 pub(crate) const PORT: u16 = 3306;
+/// Number of the services, one in each family.
+const SERVICE: u8 = 7;
 const PAUSE: Duration = Duration::from_millis(20);
 /// A busy machine, a debug build, and engines that back off.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who talks with whom through all of it: client, server, where they are, over what.
-const TALKS: [Talk; 5] = [
+const TALKS: [Talk; 7] = [
     talk("shop/web", "shop/db", ["node1", "node2"], Family::V4),
     talk("shop/web2", "shop/store", ["node1", "node3"], Family::V4),
     talk("shop/api", "shop/db", ["node3", "node2"], Family::V6),
     talk("shop/late", "shop/store", ["node2", "node3"], Family::V6),
     talk("shop/api", "shop/store", ["node3", "node3"], Family::V4),
+    Talk {
+        by_service: true,
+        ..talk("shop/web2", "shop/db", ["node1", "node2"], Family::V4)
+    },
+    Talk {
+        by_service: true,
+        ..talk("shop/late", "shop/store", ["node2", "node3"], Family::V6)
+    },
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +50,8 @@ pub(crate) struct Talk {
     pub(crate) server: &'static str,
     pub(crate) nodes: [&'static str; 2],
     pub(crate) family: Family,
+    /// To the service's address instead of the pod's, translated by the client's node.
+    pub(crate) by_service: bool,
 }
 
 const fn talk(
@@ -51,20 +65,25 @@ const fn talk(
         server,
         nodes,
         family,
+        by_service: false,
     }
 }
 
 impl Talk {
-    /// Whether its packets cross the wire at `node`.
-    pub(crate) fn crosses(&self, node: &str) -> bool {
-        self.nodes[0] != self.nodes[1] && self.nodes.contains(&node)
+    /// Whether an event with this leave may cost it packets.
+    pub(crate) fn may_lose(&self, loss: Loss) -> bool {
+        match loss {
+            Loss::None => false,
+            Loss::Crossing(node) => self.nodes[0] != self.nodes[1] && self.nodes.contains(&node),
+            Loss::Translated(node) => self.by_service && self.nodes[0] == node,
+        }
     }
 }
 
-/// When packets of pairs with a node might be lost, and why.
+/// When packets might be lost, whose, and why.
 #[derive(Debug)]
 pub(crate) struct Leave {
-    pub(crate) node: &'static str,
+    pub(crate) loss: Loss,
     pub(crate) from: Instant,
     pub(crate) until: Instant,
     pub(crate) why: String,
@@ -123,6 +142,14 @@ impl Stage {
         for server in ["shop/db", "shop/store"] {
             netns::serve_echo(&lab.netns(server)?, PORT)?;
         }
+        let mut services = Vec::new();
+        for talk in TALKS.iter().filter(|talk| talk.by_service) {
+            let backend = lab.socket(talk.server, talk.family, PORT)?;
+            services.push(Service::new(SERVICE, PORT, vec![backend]));
+        }
+        for node in NODES {
+            services::install(&lab, node, &services)?;
+        }
         for talk in TALKS {
             let (client, to) = place(&lab, &talk)?;
             netns::udp_echo(&client, to, CANARY, PATIENCE, 60)?;
@@ -165,9 +192,10 @@ impl Stage {
         // What was under way when it happened is lost with it.
         let from = Instant::now() - Duration::from_millis(500);
         let done = self.act(deed).and_then(|()| self.all_talk());
-        if deed.may_lose() {
+        let loss = deed.may_lose();
+        if loss != Loss::None {
             self.leaves.push(Leave {
-                node: deed.node,
+                loss,
                 from,
                 until: Instant::now() + Duration::from_millis(500),
                 why: deed.to_string(),
@@ -244,6 +272,11 @@ impl Stage {
 }
 
 fn place(lab: &Lab, talk: &Talk) -> Result<(String, SocketAddr)> {
-    let to = lab.socket(talk.server, talk.family, PORT);
-    Ok((lab.netns(talk.client)?, to.context("a server")?))
+    let mut to = lab
+        .socket(talk.server, talk.family, PORT)
+        .context("a server")?;
+    if talk.by_service {
+        to = Service::new(SERVICE, PORT, vec![to]).address;
+    }
+    Ok((lab.netns(talk.client)?, to))
 }
