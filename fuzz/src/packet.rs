@@ -85,7 +85,7 @@ fn there_and_out_again(sender: &mut State, receiver: &mut State, bytes: &[u8]) {
             assert_eq!((u64::from(tag.epoch), tag.label), (EPOCH & 0xff, LABEL));
             match arrives(receiver, &tagged) {
                 Verdict::Next { bytes: out, .. } => {
-                    assert_eq!(out, bytes, "not what went in");
+                    assert_eq!(one_zero(&out), one_zero(bytes), "not what went in");
                 }
                 other
                 @ (Verdict::Redirect { .. } | Verdict::Hold { .. } | Verdict::Drop { .. }) => {
@@ -99,6 +99,16 @@ fn there_and_out_again(sender: &mut State, receiver: &mut State, bytes: &[u8]) {
         Verdict::Drop { .. } => {}
         Verdict::Next { .. } => panic!("let past the tunnel"),
     }
+}
+
+/// In one's complement there are two zeros. No header sums up to the one that 0xffff stands for, so
+/// nobody sends it as a checksum, and an update may write the other.
+fn one_zero(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if ethertype(&packet) == ETHERTYPE_IPV4 && packet.get(10..12) == Some(&[0xff, 0xff]) {
+        packet[10..12].fill(0);
+    }
+    packet
 }
 
 /// A packet out of the slot of the epoch.
