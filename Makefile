@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help setup build demo test lint fuzz chaos bpf docs clean-labs
+.PHONY: help setup build demo test lint fuzz chaos bpf perf docs clean-labs
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -31,6 +31,9 @@ chaos: build ## everything that goes wrong, at random, under load: EVENTS=300, S
 
 bpf: ## rebuild the checked-in eBPF objects
 	@$(MAKE) --no-print-directory -C bpf/programs
+
+perf: build ## what it costs: CPU, first contact, memory, beside other tunnels in one run; ARGS=--short for a quick look
+	@scripts/perf $(ARGS)
 
 docs: ## rewrite the generated tables in docs/ and bpf/programs/lib/abi.h
 	@SIGNET_BLESS=1 cargo test --release --locked -p signet-abi -q

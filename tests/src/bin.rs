@@ -1,10 +1,13 @@
 //! Where the programs under test are.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 
-/// The folder with the built programs: `SIGNET_BIN_DIR`, else beside this test program.
+/// The folder with the built programs: `SIGNET_BIN_DIR`, else beside this program or above its `deps`.
 ///
 /// # Errors
 /// If `signetctl` is not there; the message says how to build it.
@@ -12,12 +15,15 @@ pub fn dir() -> Result<PathBuf> {
     let dir = match std::env::var_os("SIGNET_BIN_DIR") {
         Some(dir) => PathBuf::from(dir),
         None => {
-            let exe = std::env::current_exe().context("this test program's own path")?;
+            let exe = std::env::current_exe().context("this program's own path")?;
+            let mut above = exe.ancestors().skip(1).map(Path::to_path_buf);
+            let beside = above.next().context("a folder of this program")?;
             // target/<profile>/deps/<test> -> target/<profile>
-            exe.ancestors()
-                .nth(2)
-                .context("a target folder above the test program")?
-                .to_path_buf()
+            if beside.ends_with("deps") {
+                above.next().context("a target folder above deps")?
+            } else {
+                beside
+            }
         }
     };
     ensure!(

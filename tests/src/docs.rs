@@ -1,6 +1,6 @@
 //! Tables in `docs/` that are made from the code, and held against it.
 
-use std::{fs, path::Path};
+use std::{fs, ops::Range};
 
 use anyhow::{Context, Result, bail};
 
@@ -13,24 +13,15 @@ use crate::repo::root;
 /// # Errors
 /// If the markers are missing or the text differs; the message names the command that mends it.
 pub fn hold(file: &str, name: &str, want: &str) -> Result<()> {
-    let path = root().join(file);
-    let text = fs::read_to_string(&path).with_context(|| format!("{file} is missing"))?;
-    let (start, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
-    let from = text
-        .find(&start)
-        .with_context(|| format!("{file} has no {start:?}"))?
-        + start.len();
-    let to = from
-        + text[from..]
-            .find(end)
-            .with_context(|| format!("{file} has no {end:?} after {name}"))?;
+    let (text, part) = find(file, name)?;
     let want = format!("{}\n", want.trim_end());
-    if text[from..to] == want {
+    if text[part.clone()] == want {
         return Ok(());
     }
     if std::env::var_os("SIGNET_BLESS").is_some() {
-        return write(&path, &format!("{}{want}{}", &text[..from], &text[to..]));
+        return replace(file, name, &want);
     }
+    let (from, to) = (part.start, part.end);
     let have: Vec<_> = text[from..to].lines().collect();
     let missing: Vec<_> = want
         .lines()
@@ -47,8 +38,30 @@ pub fn hold(file: &str, name: &str, want: &str) -> Result<()> {
     )
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+/// Puts `want` between the markers that [`hold`] looks for.
+///
+/// # Errors
+/// If the markers are missing or the file cannot be written.
+pub fn replace(file: &str, name: &str, want: &str) -> Result<()> {
+    let (mut text, part) = find(file, name)?;
+    text.replace_range(part, &format!("{}\n", want.trim_end()));
+    fs::write(root().join(file), text).with_context(|| format!("cannot write {file}"))
+}
+
+/// A page and the place between two markers in it.
+fn find(file: &str, name: &str) -> Result<(String, Range<usize>)> {
+    let text =
+        fs::read_to_string(root().join(file)).with_context(|| format!("{file} is missing"))?;
+    let (start, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
+    let from = text
+        .find(&start)
+        .with_context(|| format!("{file} has no {start:?}"))?
+        + start.len();
+    let to = from
+        + text[from..]
+            .find(end)
+            .with_context(|| format!("{file} has no {end:?} after {name}"))?;
+    Ok((text, from..to))
 }
 
 /// A table cell: no line breaks, bars escaped.

@@ -5,6 +5,7 @@
 )]
 
 pub mod bin;
+pub mod contact;
 pub mod docs;
 pub mod lab;
 pub mod load;

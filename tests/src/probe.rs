@@ -41,67 +41,79 @@ pub fn answered_from(
     })
 }
 
-/// Opens a TCP connection and returns how many segments had to be sent again for it.
+/// Opens a TCP connection from here and returns how many segments had to be sent again for it.
+///
+/// # Errors
+/// If it does not open in time.
+pub fn tcp_retransmits(to: SocketAddr, timeout: Duration) -> Result<u32> {
+    let stream = TcpStream::connect_timeout(&to, timeout).with_context(|| format!("{to}"))?;
+    // SAFETY: an all-zero tcp_info is a valid value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: both pointers are to values that outlive the call, and the length is the value's own.
+    let got = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    };
+    ensure!(got == 0, "TCP_INFO: {}", io::Error::last_os_error());
+    Ok(info.tcpi_total_retrans)
+}
+
+/// As [`tcp_retransmits`], from a namespace.
 ///
 /// # Errors
 /// If it does not open in time.
 pub fn tcp_first(netns: &str, to: SocketAddr, timeout: Duration) -> Result<u32> {
-    netns::within(netns, move || {
-        let stream = TcpStream::connect_timeout(&to, timeout).with_context(|| format!("{to}"))?;
-        // SAFETY: an all-zero tcp_info is a valid value.
-        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-        let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
-        // SAFETY: both pointers are to values that outlive the call, and the length is the value's own.
-        let got = unsafe {
-            libc::getsockopt(
-                stream.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_INFO,
-                (&raw mut info).cast(),
-                &raw mut len,
-            )
-        };
-        ensure!(got == 0, "TCP_INFO: {}", io::Error::last_os_error());
-        Ok(info.tcpi_total_retrans)
-    })
+    netns::within(netns, move || tcp_retransmits(to, timeout))
 }
 
-/// Sends one echo request and waits for its answer; it is not sent again.
+/// As [`icmp_echo`], from a namespace.
 ///
 /// # Errors
 /// If no answer came in time.
 pub fn icmp_first(netns: &str, to: IpAddr, timeout: Duration) -> Result<()> {
-    netns::within(netns, move || {
-        let (domain, protocol, kind, answer, header) = match to {
-            IpAddr::V4(_) => (libc::AF_INET, libc::IPPROTO_ICMP, 8, 0, 20),
-            IpAddr::V6(_) => (libc::AF_INET6, libc::IPPROTO_ICMPV6, 128, 129, 0),
-        };
-        // SAFETY: plain system call; the result is checked before it is owned.
-        let fd = unsafe { libc::socket(domain, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
-        ensure!(fd >= 0, "raw socket: {}", io::Error::last_os_error());
-        // SAFETY: the descriptor was just made and belongs to nobody else. The type asked for is a raw socket's, but
-        // what is used of it here (connect, send, receive, timeout) is the same system call for any datagram socket.
-        let socket = unsafe { UdpSocket::from(OwnedFd::from_raw_fd(fd)) };
-        socket.set_read_timeout(Some(timeout))?;
-        socket.connect(SocketAddr::new(to, 0))?;
-        let mut request = vec![kind, 0, 0, 0, 0x53, 0x47, 0, 1];
-        request.extend(b"first contact");
-        if to.is_ipv4() {
-            let sum = crate::packet::checksum(&request);
-            request[2..4].copy_from_slice(&sum.to_be_bytes());
+    netns::within(netns, move || icmp_echo(to, timeout))
+}
+
+/// Sends one echo request from here and waits for its answer; it is not sent again.
+///
+/// # Errors
+/// If no answer came in time.
+pub fn icmp_echo(to: IpAddr, timeout: Duration) -> Result<()> {
+    let (domain, protocol, kind, answer, header) = match to {
+        IpAddr::V4(_) => (libc::AF_INET, libc::IPPROTO_ICMP, 8, 0, 20),
+        IpAddr::V6(_) => (libc::AF_INET6, libc::IPPROTO_ICMPV6, 128, 129, 0),
+    };
+    // SAFETY: plain system call; the result is checked before it is owned.
+    let fd = unsafe { libc::socket(domain, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+    ensure!(fd >= 0, "raw socket: {}", io::Error::last_os_error());
+    // SAFETY: the descriptor was just made and belongs to nobody else. The type asked for is a raw socket's, but
+    // what is used of it here (connect, send, receive, timeout) is the same system call for any datagram socket.
+    let socket = unsafe { UdpSocket::from(OwnedFd::from_raw_fd(fd)) };
+    socket.set_read_timeout(Some(timeout))?;
+    socket.connect(SocketAddr::new(to, 0))?;
+    let mut request = vec![kind, 0, 0, 0, 0x53, 0x47, 0, 1];
+    request.extend(b"first contact");
+    if to.is_ipv4() {
+        let sum = crate::packet::checksum(&request);
+        request[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    socket.send(&request)?;
+    let start = Instant::now();
+    let mut back = vec![0; 2000];
+    while start.elapsed() < timeout {
+        let n = socket.recv(&mut back).with_context(|| format!("{to}"))?;
+        let message = back[..n].get(header..).unwrap_or_default();
+        if message.first() == Some(&answer) && message.get(4..) == request.get(4..) {
+            return Ok(());
         }
-        socket.send(&request)?;
-        let start = Instant::now();
-        let mut back = vec![0; 2000];
-        while start.elapsed() < timeout {
-            let n = socket.recv(&mut back).with_context(|| format!("{to}"))?;
-            let message = back[..n].get(header..).unwrap_or_default();
-            if message.first() == Some(&answer) && message.get(4..) == request.get(4..) {
-                return Ok(());
-            }
-        }
-        Err(anyhow!("no answer from {to}"))
-    })
+    }
+    Err(anyhow!("no answer from {to}"))
 }
 
 /// Sends one datagram to a port that nobody serves, and waits until the sender hears so.

@@ -1,11 +1,7 @@
 //! The first packet of a pair waits for its authentication; it is not lost, and it stays the first.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    net::IpAddr,
     thread,
     time::{Duration, Instant},
 };
@@ -13,20 +9,10 @@ use std::{
 use anyhow::{Result, ensure};
 use signet_tests::{
     bin,
+    contact::{self, First, PATIENCE, PORT, Scan, Targets},
     lab::{Family, Lab},
     netns, probe, shop,
 };
-
-/// As long as anything may wait, and twice that.
-const PATIENCE: Duration = Duration::from_secs(6);
-
-/// What is sent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum First {
-    Udp,
-    Tcp,
-    Icmp,
-}
 
 /// `clients` pods on node1 that may reach `servers` pods on node2, and have never met.
 fn lab(clients: usize, servers: usize) -> Result<Lab> {
@@ -39,14 +25,11 @@ fn lab(clients: usize, servers: usize) -> Result<Lab> {
     }
     let lab = Lab::up(2, &objects)?;
     for n in 0..servers {
-        netns::serve_echo(&lab.netns(&format!("shop/s{n}"))?, 3306)?;
+        netns::serve_echo(&lab.netns(&format!("shop/s{n}"))?, PORT)?;
     }
     Ok(lab)
 }
 
-/// Sends the first packet of a pair and waits for its answer.
-///
-/// Returns how long that took, unless the packet or its answer was lost.
 fn contact(
     lab: &Lab,
     client: usize,
@@ -54,22 +37,8 @@ fn contact(
     first: First,
     family: Family,
 ) -> Result<Option<Duration>> {
-    let from = lab.netns(&format!("shop/c{client}"))?;
-    let to = lab.socket(&format!("shop/s{server}"), family, 3306)?;
-    let start = Instant::now();
-    let lost = match first {
-        First::Udp => netns::udp_echo(&from, to, b"hello", PATIENCE, 1).is_err(),
-        // A SYN that is lost comes again.
-        First::Tcp => probe::tcp_first(&from, to, PATIENCE).map_or(true, |again| again > 0),
-        First::Icmp => probe::icmp_first(&from, to.ip(), PATIENCE).is_err(),
-    };
-    let took = start.elapsed();
-    if lost {
-        eprintln!(
-            "lost: the first {first:?} over {family:?} of pod {client} to {server}, after {took:.1?}"
-        );
-    }
-    Ok((!lost).then_some(took))
+    let (from, to) = (format!("shop/c{client}"), format!("shop/s{server}"));
+    contact::first_contact(lab, &from, &to, first, family)
 }
 
 /// Times of all contacts, and how many of their first packets were lost.
@@ -118,10 +87,7 @@ fn five_hundred_new_pairs_lose_no_first_packet() -> Result<()> {
     const SERVERS: usize = 20;
     let lab = lab(CLIENTS, SERVERS)?;
     let mut lost = 0;
-    for (n, first) in [First::Udp, First::Tcp, First::Icmp]
-        .into_iter()
-        .enumerate()
-    {
+    for (n, first) in First::ALL.into_iter().enumerate() {
         let mut contacts = Contacts::default();
         for client in 0..CLIENTS {
             for server in (0..SERVERS).filter(|server| (client + server) % 3 == n) {
@@ -152,7 +118,7 @@ fn a_scan_costs_nobody_else_a_first_packet() -> Result<()> {
         let mut contacts = Contacts::default();
         for client in clients {
             for server in 0..SERVERS {
-                let first = [First::Udp, First::Tcp, First::Icmp][(client + server) % 3];
+                let first = First::ALL[(client + server) % 3];
                 contacts.add(contact(&lab, client, server, first, Family::V4)?);
             }
         }
@@ -166,35 +132,14 @@ fn a_scan_costs_nobody_else_a_first_packet() -> Result<()> {
     let IpAddr::V6(near) = lab.address("shop/s0", Family::V6)? else {
         unreachable!()
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    let sent = Arc::new(AtomicU32::new(0));
-    let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));
-    let scan = netns::spawn(&lab.netns("shop/c0")?, move || {
-        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
-        let range = u128::from(near) & !0xffff;
-        while !stopped.load(Ordering::Relaxed) {
-            let n = counted.fetch_add(1, Ordering::Relaxed);
-            let to = Ipv6Addr::from(range + 0x1000 + u128::from(n % DESTINATIONS));
-            // A full queue on the way is nothing that stops a scanner.
-            let _ = socket.send_to(b"anybody?", SocketAddr::new(to.into(), 9));
-            if n % 100 == 0 {
-                thread::sleep(Duration::from_millis(1));
-            }
-        }
-        Ok(())
-    })?;
+    let scan = Scan::start(&lab, "shop/c0", Targets::Around(near, DESTINATIONS))?;
     let during = contacts(7..CLIENTS);
     // Contacts can be over before the scan has been everywhere once.
     let patience = Instant::now() + Duration::from_secs(60);
-    while during.is_ok()
-        && sent.load(Ordering::Relaxed) <= DESTINATIONS
-        && Instant::now() < patience
-    {
+    while during.is_ok() && scan.sent() <= DESTINATIONS && Instant::now() < patience {
         thread::sleep(Duration::from_millis(10));
     }
-    stop.store(true, Ordering::Relaxed);
-    scan.join().expect("the scanner panicked")?;
-    let sent = sent.load(Ordering::Relaxed);
+    let sent = scan.stop()?;
     let mut during = during?;
     let drops = drops(&lab, "node1")?;
     during.print(&format!("beside a scan of {sent} packets"));
