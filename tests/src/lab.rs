@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr},
     path::Path,
-    process::Output,
+    process::{Child, Command, Output},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -22,6 +22,27 @@ pub struct Lab {
     /// Its name.
     pub name: String,
     manifests: TempDir,
+}
+
+/// A process that a test has started in a lab.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// Whether it has not ended by itself.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn runs(&mut self) -> Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Which family of addresses.
@@ -281,6 +302,33 @@ impl Lab {
             nix::sys::signal::SIGKILL,
         )?;
         Ok(())
+    }
+
+    /// Starts one of a node's programs once more, with the same arguments. `boot_id` is a file that it sees in
+    /// place of the kernel's, as after another boot. It ends with the value, as by kill -9.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_again(
+        &self,
+        node: &str,
+        process: &str,
+        boot_id: Option<&Path>,
+    ) -> Result<Running> {
+        let described = self.node(node)?;
+        let command: Vec<String> = serde_json::from_value(described[process]["command"].clone())?;
+        let log = described[process]["log"].as_str().context("log")?;
+        let log = fs::OpenOptions::new().append(true).open(log)?;
+        // Not `ip netns exec`: that hides the pinned maps behind another /sys.
+        let mut run = Command::new("nsenter");
+        run.arg(format!("--net=/run/netns/{}", self.netns(node)?));
+        if let Some(file) = boot_id {
+            let file = file.to_string_lossy();
+            let mount = "mount --bind \"$0\" /proc/sys/kernel/random/boot_id && exec \"$@\"";
+            run.args(["unshare", "--mount", "sh", "-c", mount, &file]);
+        }
+        run.args(&command).stdout(log.try_clone()?).stderr(log);
+        Ok(Running(run.spawn()?))
     }
 
     /// Everything a process of the lab has logged.

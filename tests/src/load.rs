@@ -169,3 +169,41 @@ fn talk(mut stream: TcpStream, text: &[u8], pause: Duration, stop: &AtomicBool) 
         back.join().map_err(|_| anyhow!("the reader panicked"))?
     })
 }
+
+/// Datagrams and a stream side by side, 200 of each a second.
+#[derive(Debug)]
+pub struct Both {
+    name: String,
+    load: Load,
+    stream: Stream,
+}
+
+impl Both {
+    /// Starts them, once the connection is open.
+    ///
+    /// # Errors
+    /// If there is no connection.
+    pub fn start(name: &str, netns: &str, to: SocketAddr) -> Result<Self> {
+        let pause = Duration::from_millis(5);
+        let stream =
+            Stream::start(netns, to, b"line ", pause).with_context(|| format!("{name} to {to}"))?;
+        let load = Load::start(netns, to, b"datagram ", pause)?;
+        let name = name.to_owned();
+        Ok(Self { name, load, stream })
+    }
+
+    /// Stops them. Nothing may be lost, and they must have run.
+    ///
+    /// # Errors
+    /// What was lost.
+    pub fn lost_nothing(self) -> Result<()> {
+        let name = self.name;
+        let tally = self.load.stop()?;
+        let records = self.stream.stop().with_context(|| name.clone())?;
+        let (sent, lost) = (tally.sent.len(), tally.lost.len());
+        eprintln!("{name}: {lost} of {sent} datagrams lost, {records} records by TCP");
+        ensure!(sent > 100 && records > 100, "{name} hardly ran");
+        ensure!(lost == 0, "{name} lost {lost} of {sent}: {:?}", tally.lost);
+        Ok(())
+    }
+}

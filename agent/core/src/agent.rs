@@ -45,6 +45,12 @@ use crate::{
     rows::SendKey,
 };
 
+/// A channel that came too early, with what it said meanwhile.
+struct Deferred {
+    connected: Connected,
+    frames: Vec<(u8, Vec<u8>)>,
+}
+
 /// One node's agent, without the world around it.
 ///
 /// Single-threaded: one owner calls the four verbs. A typical loop:
@@ -63,7 +69,7 @@ pub struct Agent {
     /// Endpoints and views that came before the pinned maps were read.
     early: Vec<Input>,
     /// Channels that came before the start.
-    deferred: Vec<Connected>,
+    deferred: Vec<Deferred>,
     pub(crate) trust: Option<Arc<TrustBundle>>,
     pub(crate) certificate: Certificate,
     pub(crate) cluster: Option<Box<ClusterView>>,

@@ -44,7 +44,10 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => {
             init_logging(args.log);
-            runtime().and_then(|runtime| runtime.block_on(run::run(*args)))
+            // The lock goes last: by then every port and device is given up.
+            runtime()
+                .and_then(|runtime| runtime.block_on(run::run(*args)))
+                .map(drop)
         }
         Command::Cleanup(args) => {
             init_logging(LogFormat::Text);

@@ -1,6 +1,11 @@
 //! The start: cheap checks first, so that what a person must mend is said at once.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use signet_agent_core::{
     Agent,
@@ -27,23 +32,27 @@ use crate::{
     identity::{self, Admission, Credentials, IdentityService},
     metrics::Metrics,
     sources::{self, Reader},
-    state::{DataDir, EndpointStore},
+    state::{DataDir, EndpointStore, Lock, NoDataDir},
     status::{Running, Starting, StatusSocket},
     tunnel,
 };
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until it is told to stop. The lock is to be held until all tasks have ended; there
+/// is none if it was told before it had one.
 ///
 /// # Errors
 /// One line that says what a person must mend.
-pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
+pub(crate) async fn run(args: RunArgs) -> Result<Option<Lock>, String> {
     let started = Instant::now();
     let mut stop = Stop::new()?;
     require_root()?;
     let (boot_id, boot_bytes) = clock::boot_id()?;
     let time = clock::time_source();
     let watcher = sources::open(&args.manifests)?;
-    let data = DataDir::open(&args.data_dir)?;
+    let Some(data) = take_over(&args.data_dir, &mut stop).await? else {
+        return Ok(None);
+    };
+    let lock = data.lock();
     let store = EndpointStore::open(&data, &boot_id)?;
     let credentials = Credentials::load(&args, &data)?;
     let mut catalog = Catalog::default();
@@ -76,7 +85,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
 
     let admission = tokio::select! {
         admission = identity::admit(&args, &data, &time, credentials) => admission?,
-        () = stop.asked() => return Ok(()),
+        () = stop.asked() => return Ok(Some(lock)),
     };
     let Admission {
         trust,
@@ -194,7 +203,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<(), String> {
     });
     serve_until_stopped(executor, outbox, stop).await;
     answering.abort();
-    Ok(())
+    Ok(Some(lock))
 }
 
 async fn serve_until_stopped(executor: Executor, outbox: Outbox, mut stop: Stop) {
@@ -202,6 +211,42 @@ async fn serve_until_stopped(executor: Executor, outbox: Outbox, mut stop: Stop)
         .run(outbox, async move { stop.asked().await })
         .await;
 }
+
+/// The data folder, as soon as no other agent has it: an agent that is being replaced is waited for.
+/// What is authenticated flows on meanwhile, and the new one is there the moment the old one ends.
+async fn take_over(path: &Path, stop: &mut Stop) -> Result<Option<DataDir>, String> {
+    let shown = path.display();
+    let started = Instant::now();
+    let mut told = false;
+    loop {
+        match DataDir::open(path) {
+            Ok(data) => return Ok(Some(data)),
+            Err(NoDataDir::Problem(problem)) => return Err(problem),
+            Err(NoDataDir::InUse) if started.elapsed() > HAND_OVER => {
+                return Err(format!(
+                    "data folder {shown} is in use by another signet-agent: stop that one first"
+                ));
+            }
+            Err(NoDataDir::InUse) => {}
+        }
+        if !told {
+            tracing::info!(
+                data_dir = %shown,
+                "another agent runs here; this one waits for it to end and takes over"
+            );
+            told = true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.asked() => return Ok(None),
+        }
+    }
+}
+
+/// An agent that is being replaced ends within this.
+const HAND_OVER: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// # Errors
 /// If this process is not root.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, Deferred},
     authn::label::PairKey,
     effects::Ctx,
     event::Event,
@@ -114,6 +114,15 @@ impl Agent {
     }
 
     pub(super) fn on_frame(&mut self, conn: ConnId, kind: u8, payload: &[u8], ctx: &mut Ctx<'_>) {
+        let early = |early: &&mut Deferred| early.connected.conn == conn;
+        if let Some(early) = self.deferred.iter_mut().find(early) {
+            // HELLO; before it is answered there is nothing else to say.
+            if early.frames.len() < MAX_EARLY {
+                return early.frames.push((kind, payload.to_vec()));
+            }
+            let peer = early.connected.peer.id.to_string();
+            return self.violation_of(conn, peer, "it does not wait for HELLO".to_owned(), ctx);
+        }
         let Some(node) = self.conns.get(&conn).cloned() else {
             return;
         };
@@ -147,7 +156,7 @@ impl Agent {
 
     /// The connection is gone. Rows stay; questions are asked again on the next channel.
     pub(super) fn on_closed(&mut self, conn: ConnId, reason: String, ctx: &mut Ctx<'_>) {
-        self.deferred.retain(|connected| connected.conn != conn);
+        self.deferred.retain(|early| early.connected.conn != conn);
         let Some(node) = self.conns.remove(&conn) else {
             return;
         };
@@ -281,6 +290,9 @@ impl Agent {
         live.map(|keys| keys.epoch).max().unwrap_or_default()
     }
 }
+
+/// Frames kept of a channel that came before the start.
+const MAX_EARLY: usize = 4;
 
 /// Dials in a row that fail before destinations on the node are refused, not held.
 const UNREACHABLE_AFTER: u32 = 5;

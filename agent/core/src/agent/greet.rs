@@ -1,7 +1,7 @@
 //! Two nodes meet: TLS is done, both say HELLO, and one channel of possibly several is kept.
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, Deferred},
     effects::Ctx,
     event::{Event, PairEnd},
     ids::{NodeUid, Slot},
@@ -18,7 +18,8 @@ impl Agent {
     /// TLS is done.
     pub(super) fn on_connected(&mut self, connected: Connected, ctx: &mut Ctx<'_>) {
         if !self.started {
-            self.deferred.push(connected);
+            let frames = Vec::new();
+            self.deferred.push(Deferred { connected, frames });
             return;
         }
         let conn = connected.conn;

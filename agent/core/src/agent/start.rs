@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use crate::{
     adopt::Adoption,
-    agent::Agent,
+    agent::{Agent, Deferred},
     effects::Ctx,
     event::Event,
     ids::{Epoch, NodeUid},
@@ -146,8 +146,12 @@ impl Agent {
         }
         // Also without rows: old policy classes and peers are cleaned up then.
         self.adoption.until = Some(until);
-        for connected in std::mem::take(&mut self.deferred) {
+        for Deferred { connected, frames } in std::mem::take(&mut self.deferred) {
+            let conn = connected.conn;
             self.on_connected(connected, ctx);
+            for (kind, payload) in frames {
+                self.on_frame(conn, kind, &payload, ctx);
+            }
         }
         self.reprove_adopted(ctx);
         self.advance_all(ctx);

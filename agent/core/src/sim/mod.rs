@@ -315,6 +315,18 @@ impl World {
 
     /// A new agent on what the old one left. The engine and the maps have gone on.
     pub fn start(&mut self, node: NodeIx) {
+        self.begin(node);
+        self.welcome(node);
+    }
+
+    /// The engine greets: that was all that the agent waited for.
+    pub fn welcome(&mut self, node: NodeIx) {
+        let welcome = self.nodes[node].engine.welcome();
+        self.input(node, Input::Tunnel(welcome));
+    }
+
+    /// A new agent that has no engine yet.
+    pub fn begin(&mut self, node: NodeIx) {
         let config = {
             let node = &mut self.nodes[node];
             node.instance += 1;
@@ -354,8 +366,6 @@ impl World {
         if self.service_up {
             self.input(node, Input::Directory(crate::io::DirectoryInput::Up));
         }
-        let welcome = self.nodes[node].engine.welcome();
-        self.input(node, Input::Tunnel(welcome));
     }
 
     /// kill -9.

@@ -11,6 +11,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 pub(crate) use endpoints::{EndpointRecord, EndpointStore, FoundBy};
@@ -19,16 +20,43 @@ pub(crate) use node::{StoredBundle, StoredNode};
 /// The data folder, locked against a second agent.
 pub(crate) struct DataDir {
     path: PathBuf,
-    /// Held for its lock.
-    _lock: File,
+    lock: Arc<File>,
+}
+
+/// Keeps a second agent out. Hold it until everything else of this one is given up: whoever gets
+/// it next finds ports and devices free.
+pub(crate) struct Lock(#[expect(dead_code, reason = "held for its drop")] Arc<File>);
+
+/// Why there is no folder.
+#[derive(Debug)]
+pub(crate) enum NoDataDir {
+    /// An agent runs there.
+    InUse,
+    /// One line that names the folder.
+    Problem(String),
 }
 
 impl DataDir {
     /// Opens the folder, making it if it is not there.
     ///
     /// # Errors
-    /// One line that names the folder.
-    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+    /// One line that names the folder, or another agent runs there.
+    pub(crate) fn open(path: &Path) -> Result<Self, NoDataDir> {
+        let lock = Self::lock_file(path).map_err(NoDataDir::Problem)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                lock: Arc::new(lock),
+            }),
+            Err(fs::TryLockError::WouldBlock) => Err(NoDataDir::InUse),
+            Err(fs::TryLockError::Error(error)) => Err(NoDataDir::Problem(format!(
+                "data folder {} cannot be locked: {error}",
+                path.display()
+            ))),
+        }
+    }
+
+    fn lock_file(path: &Path) -> Result<File, String> {
         let shown = path.display();
         DirBuilder::new()
             .recursive(true)
@@ -38,7 +66,7 @@ impl DataDir {
                 format!("data folder {shown} cannot be made ({error}): see --data-dir")
             })?;
         let lock_path = path.join("lock");
-        let lock = OpenOptions::new()
+        OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
@@ -46,19 +74,12 @@ impl DataDir {
             .open(&lock_path)
             .map_err(|error| {
                 format!("data folder {shown} cannot be written ({error}): run as root")
-            })?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(fs::TryLockError::WouldBlock) => Err(format!(
-                "data folder {shown} is in use by another signet-agent: stop that one first"
-            )),
-            Err(fs::TryLockError::Error(error)) => {
-                Err(format!("data folder {shown} cannot be locked: {error}"))
-            }
-        }
+            })
+    }
+
+    /// To be held on.
+    pub(crate) fn lock(&self) -> Lock {
+        Lock(Arc::clone(&self.lock))
     }
 
     /// Path of a file in the folder.
@@ -122,11 +143,12 @@ mod tests {
         let Err(error) = DataDir::open(&path) else {
             panic!("taken twice")
         };
-        assert!(
-            error.contains("another signet-agent") && error.contains("a/b"),
-            "{error}"
-        );
+        assert!(matches!(error, NoDataDir::InUse), "{error:?}");
+        // Whoever comes next waits until the last of the one before is gone.
+        let last = first.lock();
         drop(first);
+        assert!(DataDir::open(&path).is_err());
+        drop(last);
         DataDir::open(&path).unwrap();
     }
 

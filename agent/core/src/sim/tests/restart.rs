@@ -173,6 +173,34 @@ fn a_label_without_a_way_back_is_withdrawn_if_its_pod_is_gone() {
 }
 
 #[test]
+fn a_peer_that_dials_before_the_start_is_heard_after_it() {
+    let mut two = Two::open(42);
+    two.world.kill(two.a);
+    two.world.begin(two.a);
+    two.world.run(SECOND * 2);
+    assert_eq!(
+        two.world.links_between(two.a, two.b).len(),
+        1,
+        "the peer is at the door"
+    );
+    two.world.welcome(two.a);
+    two.world.run(SECOND);
+    let counters = [two.a, two.b].map(|node| two.agent(node).counters());
+    assert!(
+        counters
+            .iter()
+            .all(|counters| counters.channel_violations == 0)
+    );
+    assert_eq!(two.world.links_between(two.a, two.b).len(), 1);
+    assert_eq!(
+        two.agent(two.a).summary().pairs.adopted,
+        0,
+        "proven again at once"
+    );
+    assert!(two.flows());
+}
+
+#[test]
 fn a_label_that_the_peer_no_longer_has_goes_with_the_first_channel() {
     let mut two = Two::open(40);
     two.world.kill(two.a);
