@@ -55,9 +55,17 @@ pub(crate) fn labelled(
             },
         )
     };
-    let forward = ask(way, packet.dport);
-    let turn = packet.is_midstream() || answers(packet, known, way);
-    let (admitted, turned) = or_as_opener(turn, forward, || ask(opposite(way), packet.sport))?;
+    // An answer is judged as its opener would be, first of all: else it would be taken for a flow of
+    // its own where its own direction is open too, and be none any more once that is closed.
+    let answered = answers(packet, known, way)
+        .then(|| ask(opposite(way), packet.sport))
+        .and_then(Result::ok);
+    let (admitted, turned) = match answered {
+        Some(admitted) => (admitted, true),
+        None => or_as_opener(packet.is_midstream(), ask(way, packet.dport), || {
+            ask(opposite(way), packet.sport)
+        })?,
+    };
     let entry = CtEntry {
         remote: remote.handle,
         flags: opened((way == Direction::Egress) != turned),

@@ -31,10 +31,19 @@ static __noinline int admit_labelled(struct packet *p, struct endpoint *ep, __u3
 		p->rule = entry->rule;
 		return 0;
 	}
-	/* Asked before the look-ups: what lives across them costs stack. */
-	turn = ct_midstream(p) ||
-	       (entry && entry->remote == p->remote && ct_answers(p, entry, outbound));
 	a.flags = outbound ? CT_LOCAL_INITIATED : 0;
+	/*
+	 * An answer is judged as its opener would be, first of all: else it would be taken for a
+	 * flow of its own where its own direction is open too, and be none once that is closed.
+	 */
+	turn = entry && entry->remote == p->remote && ct_answers(p, entry, outbound);
+	if (turn && policy_admits(policy_lookup(p, ep, outbound ? POLICY_INGRESS : POLICY_EGRESS,
+						p->class, p->sport))) {
+		a.flags ^= CT_LOCAL_INITIATED;
+		ct_store(p, &key, ep, &a);
+		return 0;
+	}
+	turn = ct_midstream(p);
 	result = policy_lookup(p, ep, outbound ? POLICY_EGRESS : POLICY_INGRESS, p->class,
 			       p->dport);
 	if (!policy_admits(result) && turn) {

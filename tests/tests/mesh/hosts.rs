@@ -237,3 +237,69 @@ fn what_a_node_masquerades_is_the_nodes() -> Result<()> {
     assert_eq!(lab.dropped("node1", "NO_SOURCE_INDEX")?, 0);
     Ok(())
 }
+
+/// Who may talk to whom on which port, tried with packets: the same between two pods of a node and of two.
+#[test]
+fn one_node_or_two_make_no_difference() -> Result<()> {
+    if !bin::root_or_skip("one node or two") {
+        return Ok(());
+    }
+    // Each kind of client and server, on both nodes; two ports of which one has a rule.
+    let mut objects = shop::namespace("shop", &["web", "batch", "db", "vault"]);
+    for node in ["node1", "node2"] {
+        for account in ["web", "batch", "db", "vault"] {
+            let name = format!("{account}-{node}");
+            objects += &shop::pod("shop", &name, account, node, &[("app", account)]);
+        }
+    }
+    objects += "---\napiVersion: signet.dev/v1alpha1\nkind: AuthenticatedPolicy\nmetadata: {name: db, namespace: shop}\n\
+                spec:\n  endpointSelector: {matchLabels: {app: db}}\n  ingress:\n  - from:\n    - serviceAccounts: \
+                [{namespace: shop, name: web}]\n    ports: [{protocol: TCP, port: 3306}]\n    authentication: Required\n  \
+                - from:\n    - serviceAccounts: [{namespace: shop, name: batch}]\n    action: Deny\n";
+    objects += "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: batch, namespace: shop}\n\
+                spec: {podSelector: {matchLabels: {app: batch}}, policyTypes: [Egress], egress: [{to: [{podSelector: \
+                {matchLabels: {app: vault}}}], ports: [{protocol: TCP, port: 3306}]}]}\n";
+    let lab = Lab::up(2, &objects)?;
+    for node in ["node1", "node2"] {
+        for server in ["db", "vault"] {
+            let netns = lab.netns(&format!("shop/{server}-{node}"))?;
+            for port in [PORT, 9000] {
+                netns::serve_echo(&netns, port)?;
+            }
+        }
+    }
+    let mut verdicts = std::collections::BTreeMap::new();
+    for client in ["web", "batch"] {
+        for server in ["db", "vault"] {
+            for node in ["node1", "node2"] {
+                let netns = lab.netns(&format!("shop/{client}-node1"))?;
+                let mut outcome = Vec::new();
+                for family in FAMILIES {
+                    for port in [PORT, 9000] {
+                        let to = lab.socket(&format!("shop/{server}-{node}"), family, port)?;
+                        outcome.push(netns::tcp_echo(&netns, to, b"hello", SHORT).is_ok());
+                        outcome.push(netns::udp_echo(&netns, to, b"hello", SHORT, 2).is_ok());
+                    }
+                }
+                verdicts.insert((client, server, node), outcome);
+            }
+            let of = |node| &verdicts[&(client, server, node)];
+            assert_eq!(of("node1"), of("node2"), "{client} to {server}");
+        }
+    }
+    // TCP and UDP on the port with rules, TCP and UDP on the other one; IPv4, then IPv6.
+    let twice = |four: [bool; 4]| [four, four].concat();
+    for (client, server, expected) in [
+        ("web", "db", [true, false, false, false]),
+        ("web", "vault", [true; 4]),
+        ("batch", "db", [false; 4]),
+        ("batch", "vault", [true, false, false, false]),
+    ] {
+        assert_eq!(
+            verdicts[&(client, server, "node1")],
+            twice(expected),
+            "{client} to {server}"
+        );
+    }
+    Ok(())
+}

@@ -194,6 +194,24 @@ fn the_other_way_round_too() {
 }
 
 #[test]
+fn an_answer_stays_one_while_policy_changes_around_it() {
+    let Some(mut w) = crate::world() else { return };
+    let request = udp(("10.2.0.2", 4000), ("10.1.0.2", 53));
+    assert_eq!(w.arrive(&request), None);
+    assert_eq!(w.out(&back(&request, 0)), None);
+    // Whoever asks is let in still, and A could as well have sent by itself.
+    w.rule(A, Direction::Ingress, CLASS_R, 17, 53, allow(1));
+    w.policy_changed(A);
+    assert_eq!(w.out(&back(&request, 0)), None);
+    // Now it could not: but it never did.
+    w.isolate(A);
+    w.policy_changed(A);
+    assert_eq!(w.out(&back(&request, 0)), None);
+    let unasked = udp(("10.1.0.2", 53), ("10.2.0.2", 4001));
+    assert_eq!(w.out(&unasked), Some(DropReason::DefaultDenyEgress));
+}
+
+#[test]
 fn echo_replies_belong_to_their_request() {
     let Some(mut w) = crate::world() else { return };
     w.isolate(A);
