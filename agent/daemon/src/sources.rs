@@ -7,7 +7,7 @@ use serde_json::Value;
 use signet_agent_core::io::{ClusterView, LocalPod, NodeFacts, NodeUid, PodUid};
 use signet_agent_core::status::{ManifestProblem, PolicyProblem};
 use signet_crypto::spiffe_id::{SpiffeId, TrustDomain};
-use signet_policy::{NamedPort, PodFacts, PolicySet, Protocol};
+use signet_policy::{NamedPort, PodFacts, PolicySet, Protocol, TakenOver};
 use signet_source::{NetworkPolicy, Node, Pod, Snapshot, Watcher};
 
 /// One state of the cluster, for the core and for people.
@@ -28,8 +28,14 @@ pub(crate) struct Reader {
     kube_api_servers: Vec<IpAddr>,
     /// Of the last view in which this node was.
     nodes: Vec<NodeFacts>,
-    network: BTreeMap<String, Arc<NetworkPolicy>>,
-    authenticated: BTreeMap<String, Arc<Value>>,
+    network: BTreeMap<String, Kept<NetworkPolicy>>,
+    authenticated: BTreeMap<String, Kept<Value>>,
+}
+
+/// A policy in force: the object, and what was made of it.
+struct Kept<T> {
+    written: Arc<T>,
+    taken_over: TakenOver,
 }
 
 /// Opens the folder, strictly.
@@ -138,32 +144,27 @@ impl Reader {
         let mut network = BTreeMap::new();
         for ((namespace, name), policy) in &snapshot.network_policies {
             let key = format!("{namespace}/{name}");
-            let (_, refused) = PolicySet::from_objects(std::slice::from_ref(&**policy), &[]);
-            if let Some(good) = choose(&mut problems, refused, &key, policy, &self.network) {
-                network.insert(key, good);
-            }
+            let before = self.network.remove(&key);
+            let good = choose(&mut problems, before, policy, TakenOver::network_policy);
+            network.extend(good.map(|good| (key, good)));
         }
         let mut authenticated = BTreeMap::new();
         for ((namespace, name), policy) in &snapshot.authenticated_policies {
             let key = format!("{namespace}/{name}");
-            let (_, refused) = PolicySet::from_objects(&[], std::slice::from_ref(&**policy));
-            if let Some(good) = choose(&mut problems, refused, &key, policy, &self.authenticated) {
-                authenticated.insert(key, good);
-            }
+            let before = self.authenticated.remove(&key);
+            let good = choose(
+                &mut problems,
+                before,
+                policy,
+                TakenOver::authenticated_policy,
+            );
+            authenticated.extend(good.map(|good| (key, good)));
         }
         self.network = network;
         self.authenticated = authenticated;
-        let network: Vec<_> = self
-            .network
-            .values()
-            .map(|policy| (**policy).clone())
-            .collect();
-        let authenticated: Vec<_> = self
-            .authenticated
-            .values()
-            .map(|policy| (**policy).clone())
-            .collect();
-        let (set, refused) = PolicySet::from_objects(&network, &authenticated);
+        let network = self.network.values().map(|kept| &kept.taken_over);
+        let authenticated = self.authenticated.values().map(|kept| &kept.taken_over);
+        let (set, refused) = PolicySet::from_taken_over(network.chain(authenticated));
         for problem in refused {
             problems.push(PolicyProblem {
                 object: problem.object.clone(),
@@ -220,19 +221,28 @@ impl Reader {
     }
 }
 
-/// The object itself if it is good, else its last good state.
-fn choose<T: Clone>(
+/// The object itself if it is good, else its last good state. One that is as it was is not looked at again.
+fn choose<T: PartialEq>(
     problems: &mut Vec<PolicyProblem>,
-    refused: Vec<signet_policy::PolicyProblem>,
-    key: &str,
-    written: &T,
-    before: &BTreeMap<String, T>,
-) -> Option<T> {
-    let Some(problem) = refused.into_iter().next() else {
-        return Some(written.clone());
+    before: Option<Kept<T>>,
+    written: &Arc<T>,
+    take_over: impl FnOnce(&T) -> Result<TakenOver, signet_policy::PolicyProblem>,
+) -> Option<Kept<T>> {
+    let same = |kept: &Kept<T>| Arc::ptr_eq(&kept.written, written) || kept.written == *written;
+    if before.as_ref().is_some_and(same) {
+        return before;
+    }
+    let problem = match take_over(written) {
+        Ok(taken_over) => {
+            let written = Arc::clone(written);
+            return Some(Kept {
+                written,
+                taken_over,
+            });
+        }
+        Err(problem) => problem,
     };
-    let kept = before.get(key).cloned();
-    let state = if kept.is_some() {
+    let state = if before.is_some() {
         "its last good state is in force"
     } else {
         "it is not in force"
@@ -244,7 +254,7 @@ fn choose<T: Clone>(
             problem.path, problem.what, problem.fix
         ),
     });
-    kept
+    before
 }
 
 /// What the host set-up wants to know of the nodes.
@@ -273,5 +283,48 @@ pub(crate) fn host_facts(
         peer_addresses,
         peer_pod_cidrs,
         slots,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn policy(port: u16) -> Arc<Value> {
+        Arc::new(
+            json!({"apiVersion": "signet.dev/v1alpha1", "kind": "AuthenticatedPolicy",
+            "metadata": {"name": "db", "namespace": "shop"},
+            "spec": {"endpointSelector": {}, "ingress": [{
+                "from": [{"entities": ["Host"]}],
+                "ports": [{"protocol": "TCP", "port": port}],
+            }]}}),
+        )
+    }
+
+    #[test]
+    fn a_policy_is_looked_at_again_when_it_is_another() {
+        let mut problems = Vec::new();
+        let good = TakenOver::authenticated_policy;
+        let first = choose(&mut problems, None, &policy(80), good).unwrap();
+        let untouched = |_: &Value| panic!("it is as it was");
+        let first = choose(&mut problems, Some(first), &policy(80), untouched).unwrap();
+        assert_eq!(first.written, policy(80));
+        let second = choose(&mut problems, Some(first), &policy(81), good).unwrap();
+        assert_eq!(second.written, policy(81));
+        let (one, _) = PolicySet::from_taken_over([&second.taken_over]);
+        assert_eq!(
+            one,
+            PolicySet::from_objects(&[], &[(*policy(81)).clone()]).0
+        );
+        assert!(problems.is_empty());
+
+        let bad = Arc::new(json!({"spec": 1}));
+        let kept = choose(&mut problems, Some(second), &bad, good).unwrap();
+        assert_eq!(kept.written, policy(81), "its last good state");
+        assert_eq!(problems.len(), 1);
+        assert!(choose(&mut problems, None, &bad, good).is_none());
+        assert_eq!(problems.len(), 2, "and is said each time");
     }
 }

@@ -40,7 +40,7 @@ pub use crate::model::{
 pub use crate::partition::CidrPartition;
 pub use crate::ports::{PortMap, PortPrefix, PortRange};
 pub use crate::problem::PolicyProblem;
-pub use crate::set::PolicySet;
+pub use crate::set::{PolicySet, TakenOver};
 
 #[cfg(test)]
 mod tests;

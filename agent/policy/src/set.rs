@@ -31,16 +31,32 @@ impl PolicySet {
         network_policies: &[NetworkPolicy],
         authenticated_policies: &[Value],
     ) -> (PolicySet, Vec<PolicyProblem>) {
+        let network = network_policies.iter().map(TakenOver::network_policy);
+        let authenticated = authenticated_policies
+            .iter()
+            .map(TakenOver::authenticated_policy);
+        PolicySet::collect(network.chain(authenticated))
+    }
+
+    /// The set of objects that were taken over one by one: the same as [`PolicySet::from_objects`]
+    /// makes of all of them, at the price of those that changed.
+    pub fn from_taken_over<'a>(
+        objects: impl IntoIterator<Item = &'a TakenOver>,
+    ) -> (PolicySet, Vec<PolicyProblem>) {
+        PolicySet::collect(objects.into_iter().cloned().map(Ok))
+    }
+
+    fn collect(
+        objects: impl Iterator<Item = Result<TakenOver, PolicyProblem>>,
+    ) -> (PolicySet, Vec<PolicyProblem>) {
         let mut builder = Builder::default();
-        for written in network_policies {
-            builder.add(import::import(written), || import::object_name(written));
+        for object in objects {
+            match object {
+                Ok(object) => builder.add(object),
+                Err(problem) => builder.problems.push(problem),
+            }
         }
-        for raw in authenticated_policies {
-            let imported = crd::parse(raw).and_then(|written| crd::import(&written));
-            builder.add(imported, || crd::object_name(raw));
-        }
-        let set = PolicySet::number(builder.policies);
-        (set, builder.problems)
+        (PolicySet::number(builder.policies), builder.problems)
     }
 
     /// The name of a rule by the number that the policy map and events carry. `None` for the
@@ -217,6 +233,41 @@ impl Policy {
     }
 }
 
+/// One policy object that holds. Worth keeping while the object stays as it is: to take one over
+/// costs far more than to put it into a set.
+#[derive(Clone, Debug)]
+pub struct TakenOver {
+    policy: Policy,
+    /// Of what kind it is and what its name is.
+    object: String,
+}
+
+impl TakenOver {
+    /// Takes over a NetworkPolicy.
+    ///
+    /// # Errors
+    /// Its first fault.
+    pub fn network_policy(written: &NetworkPolicy) -> Result<Self, PolicyProblem> {
+        Self::of(import::import(written), import::object_name(written))
+    }
+
+    /// Takes over an AuthenticatedPolicy.
+    ///
+    /// # Errors
+    /// Its first fault.
+    pub fn authenticated_policy(raw: &Value) -> Result<Self, PolicyProblem> {
+        let imported = crd::parse(raw).and_then(|written| crd::import(&written));
+        Self::of(imported, crd::object_name(raw))
+    }
+
+    fn of(imported: Result<Policy, Fault>, object: String) -> Result<Self, PolicyProblem> {
+        match imported {
+            Ok(policy) => Ok(Self { policy, object }),
+            Err(fault) => Err(fault.within(object)),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Builder {
     policies: BTreeMap<PolicyRef, Policy>,
@@ -224,20 +275,16 @@ struct Builder {
 }
 
 impl Builder {
-    fn add(&mut self, imported: Result<Policy, Fault>, object: impl Fn() -> String) {
-        match imported {
-            Ok(policy) if self.policies.contains_key(&policy.name) => {
-                let fault = Fault::new(
-                    "metadata.name",
-                    "another policy of this kind has the same name",
-                    "rename one of them; the first one stays in force",
-                );
-                self.problems.push(fault.within(object()));
-            }
-            Ok(policy) => {
-                self.policies.insert(policy.name.clone(), policy);
-            }
-            Err(fault) => self.problems.push(fault.within(object())),
+    fn add(&mut self, TakenOver { policy, object }: TakenOver) {
+        if self.policies.contains_key(&policy.name) {
+            let fault = Fault::new(
+                "metadata.name",
+                "another policy of this kind has the same name",
+                "rename one of them; the first one stays in force",
+            );
+            self.problems.push(fault.within(object));
+        } else {
+            self.policies.insert(policy.name.clone(), policy);
         }
     }
 }

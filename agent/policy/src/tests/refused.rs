@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::PolicySet;
+use crate::{PolicySet, TakenOver};
 
 fn authenticated(spec: &Value) -> Value {
     json!({"apiVersion": "signet.dev/v1alpha1", "kind": "AuthenticatedPolicy",
@@ -230,4 +230,21 @@ fn network_policies() {
             format!("NetworkPolicy shop/np: {expected}")
         );
     }
+}
+
+#[test]
+fn one_by_one_or_all_at_once_is_the_same() {
+    let names = ["b", "a", "c", "a"];
+    let objects = names.map(|name| {
+        json!({"apiVersion": "signet.dev/v1alpha1", "kind": "AuthenticatedPolicy",
+            "metadata": {"name": name, "namespace": "shop"},
+            "spec": {"endpointSelector": {}, "ingress": [{"from": [{"entities": ["Host"]}]}]}})
+    });
+    let one_by_one = objects
+        .each_ref()
+        .map(|object| TakenOver::authenticated_policy(object).unwrap());
+    let (set, problems) = PolicySet::from_taken_over(&one_by_one);
+    assert_eq!(problems.len(), 1, "the second of a name: {problems:?}");
+    let at_once = PolicySet::from_objects(&[], &objects);
+    assert_eq!((set, problems), at_once);
 }
