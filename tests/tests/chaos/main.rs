@@ -62,7 +62,9 @@ fn whatever_happens_nothing_leaks_and_only_what_is_cut_is_lost() -> Result<()> {
             "{:7.1} s  {number:3}  {deed}",
             start.elapsed().as_secs_f64()
         );
-        if let Err(error) = stage.carry_out(&deed) {
+        let done = stage.carry_out(&deed);
+        println!("{:7.1} s       done", start.elapsed().as_secs_f64());
+        if let Err(error) = done {
             trouble = Some(error.context(format!("event {number}: {deed}")));
             break;
         }

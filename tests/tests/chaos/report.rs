@@ -59,7 +59,11 @@ impl Report {
         let (asked, refused) = (outcome.stray.sent.len(), outcome.stray.lost.len());
         ensure!(asked > 20 && asked == refused, "the stray was answered");
         for ((talk, tally), (_, lost)) in outcome.tallies.iter().zip(&self.losses) {
-            let first = lost.iter().take(20).collect::<Vec<_>>();
+            let at = |number: &usize| {
+                let at = tally.sent[*number].duration_since(outcome.began);
+                format!("{number} at {:.2} s", at.as_secs_f64())
+            };
+            let first = lost.iter().take(20).map(at).collect::<Vec<_>>();
             ensure!(
                 lost.is_empty(),
                 "{} without leave lost {} of {}: {first:?}",
@@ -136,6 +140,7 @@ impl fmt::Display for Report {
             "  a stranger asked {asked} times and was answered {} times",
             asked - silent
         )?;
+        writeln!(f, "  dropped: {}", outcome.drops.join(", "))?;
         let seen = &outcome.seen;
         writeln!(
             f,

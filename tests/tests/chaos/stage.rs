@@ -75,7 +75,6 @@ impl Talk {
         match loss {
             Loss::None => false,
             Loss::Crossing(node) => self.nodes[0] != self.nodes[1] && self.nodes.contains(&node),
-            Loss::Translated(node) => self.by_service && self.nodes[0] == node,
         }
     }
 }
@@ -100,6 +99,7 @@ pub(crate) struct Stage {
     stray: Load,
     leaves: Vec<Leave>,
     happened: usize,
+    began: Instant,
 }
 
 /// What is left when it is over.
@@ -113,6 +113,10 @@ pub(crate) struct Outcome {
     pub(crate) happened: usize,
     /// Lines of logs that nobody wants to see.
     pub(crate) panics: Vec<String>,
+    /// What each node dropped, by reason.
+    pub(crate) drops: Vec<String>,
+    /// When the traffic began.
+    pub(crate) began: Instant,
 }
 
 fn objects() -> String {
@@ -172,6 +176,7 @@ impl Stage {
             stray,
             leaves: Vec::new(),
             happened: 0,
+            began: Instant::now(),
         })
     }
 
@@ -226,8 +231,15 @@ impl Stage {
             tallies.push((talk, load.stop()?));
         }
         let (stream, stray) = (self.stream.stop(), self.stray.stop()?);
-        let mut panics = Vec::new();
+        let (mut panics, mut drops) = (Vec::new(), Vec::new());
         for node in NODES {
+            let status = self.lab.ask(node, &["status"])?;
+            for drop in status["drops"].as_array().into_iter().flatten() {
+                if drop["packets"] != 0 {
+                    let name = drop["name"].as_str().unwrap_or_default();
+                    drops.push(format!("{node} {} {name}", drop["packets"]));
+                }
+            }
             for process in ["agent", "tunnel"] {
                 let log = self.lab.log(node, process)?;
                 let bad = log.lines().filter(|line| line.contains("panicked at"));
@@ -242,6 +254,8 @@ impl Stage {
             seen: self.eyes.close()?,
             happened: self.happened,
             panics,
+            drops,
+            began: self.began,
         })
     }
 

@@ -174,6 +174,21 @@ fn no_proof_but_its_own_is_worth_anything() -> Result<()> {
         Refusal::Proof,
     )?;
     while line.next_number() < n + 20 {}
+    // As a node: another one, and one that nobody has.
+    let as_node = |node: &str| -> Result<String> {
+        let found = scene.lab.node(node)?;
+        Ok(format!("node:{}", found["uid"].as_str().context("uid")?))
+    };
+    for (what, node, so) in [
+        ("another node", as_node("node1")?, Refusal::NotPlaced),
+        (
+            "a node that nobody has",
+            "node:nobody".to_owned(),
+            Refusal::UnknownSource,
+        ),
+    ] {
+        scene.refused(&mut line, what, &node, (0, vec![]), so)?;
+    }
     // A pod that may not reach db, with a good proof: told so, and nothing of db's.
     let proof = line.prove(&scene.loot.1)?;
     scene.refused(
