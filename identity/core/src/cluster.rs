@@ -77,8 +77,21 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// `metadata.labels` of the Namespace.
     pub namespace_labels: BTreeMap<String, String>,
+    /// Container ports that have names: rules may name them.
+    pub named_ports: Vec<NamedPort>,
     /// The node on which it runs.
     pub node: NodeUid,
+}
+
+/// One `containerPorts` entry with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    /// `name`
+    pub name: String,
+    /// `protocol`: TCP, UDP or SCTP.
+    pub protocol: String,
+    /// `containerPort`
+    pub port: u16,
 }
 
 /// Everything at one moment. UIDs, node names and pod addresses are unique.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use signet_crypto::spiffe_id::{SpiffeId, SpiffeIdError, TrustDomain};
-use signet_identity_core::cluster::{Cluster, Node, NodeUid, Pod};
+use signet_identity_core::cluster::{Cluster, NamedPort, Node, NodeUid, Pod};
 use signet_source::Snapshot;
 
 use crate::{metrics::gauge, service::Service};
@@ -90,6 +90,15 @@ fn pod_facts(
         addresses: pod.addresses.clone(),
         labels: pod.labels.clone(),
         namespace_labels: namespace.labels.clone(),
+        named_ports: pod
+            .named_ports
+            .iter()
+            .map(|port| NamedPort {
+                name: port.name.clone(),
+                protocol: port.protocol.clone(),
+                port: port.port,
+            })
+            .collect(),
         node: node.uid.as_str().into(),
     }))
 }

@@ -54,6 +54,7 @@ async fn lookup_and_watch_see_a_pod_appear_change_and_disappear() {
         node_spiffe_id: "spiffe://example.org/node/node-b".into(),
         node_underlay_addresses: vec![vec![192, 0, 2, 2]],
         channel_port: 7447,
+        named_ports: Some(v1::NamedPorts::default()),
     };
     assert_eq!(entry, expected);
     let Event::PeerStream(peer) = watch.next().await.unwrap() else {

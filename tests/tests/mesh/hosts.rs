@@ -244,12 +244,16 @@ fn one_node_or_two_make_no_difference() -> Result<()> {
     if !bin::root_or_skip("one node or two") {
         return Ok(());
     }
-    // Each kind of client and server, on both nodes; two ports of which one has a rule.
+    // Each kind of client and server, on both nodes; two ports of which one has a rule, once by its name.
     let mut objects = shop::namespace("shop", &["web", "batch", "db", "vault"]);
     for node in ["node1", "node2"] {
         for account in ["web", "batch", "db", "vault"] {
             let name = format!("{account}-{node}");
-            objects += &shop::pod("shop", &name, account, node, &[("app", account)]);
+            let pod = shop::pod("shop", &name, account, node, &[("app", account)]);
+            objects += &pod.replace(
+                "name: main,",
+                "name: main, ports: [{name: mysql, containerPort: 3306}],",
+            );
         }
     }
     objects += "---\napiVersion: signet.dev/v1alpha1\nkind: AuthenticatedPolicy\nmetadata: {name: db, namespace: shop}\n\
@@ -258,7 +262,7 @@ fn one_node_or_two_make_no_difference() -> Result<()> {
                 - from:\n    - serviceAccounts: [{namespace: shop, name: batch}]\n    action: Deny\n";
     objects += "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: batch, namespace: shop}\n\
                 spec: {podSelector: {matchLabels: {app: batch}}, policyTypes: [Egress], egress: [{to: [{podSelector: \
-                {matchLabels: {app: vault}}}], ports: [{protocol: TCP, port: 3306}]}]}\n";
+                {matchLabels: {app: vault}}}], ports: [{protocol: TCP, port: mysql}]}]}\n";
     let lab = Lab::up(2, &objects)?;
     for node in ["node1", "node2"] {
         for server in ["db", "vault"] {

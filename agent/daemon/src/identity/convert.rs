@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use signet_agent_core::io::{Entry, NodeFacts, NodeUid, PodUid};
 use signet_crypto::{spiffe_id::SpiffeId, tls::TrustStore};
 use signet_identity_api::{parse_address, v1};
-use signet_policy::PodFacts;
+use signet_policy::{NamedPort, PodFacts, Protocol};
 
 /// # Errors
 /// One line that names the entry and the field.
@@ -38,6 +38,19 @@ pub(super) fn entry(wire: v1::Entry, trust: &TrustStore) -> Result<Entry, String
             .map_err(|_| bad(format!("channel port {} is none", wire.channel_port)))?,
         pod_cidrs: Vec::new(),
     };
+    let named_ports = wire.named_ports.map(|told| {
+        let named = told.ports.into_iter().map(|port| {
+            Ok(NamedPort {
+                protocol: Protocol::from_name(&port.protocol)
+                    .ok_or_else(|| bad(format!("{} is no protocol of ports", port.protocol)))?,
+                port: u16::try_from(port.port)
+                    .map_err(|_| bad(format!("{} is no port", port.port)))?,
+                name: port.name,
+            })
+        });
+        named.collect::<Result<Vec<_>, String>>()
+    });
+    let named_ports = named_ports.transpose()?;
     let pod = PodFacts {
         uid: wire.pod_uid.clone(),
         namespace: wire.namespace,
@@ -47,7 +60,7 @@ pub(super) fn entry(wire: v1::Entry, trust: &TrustStore) -> Result<Entry, String
         labels: wire.labels.into_iter().collect(),
         namespace_labels: wire.namespace_labels.into_iter().collect(),
         addresses: addresses(&wire.addresses)?,
-        named_ports: None,
+        named_ports,
         // Whoever is in the directory runs on a node with an agent.
         enrolled: true,
     };

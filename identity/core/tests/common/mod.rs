@@ -48,6 +48,7 @@ pub(crate) fn pod(uid: &str, node: &str, address: &str, account: &str) -> Pod {
         addresses: vec![address.parse().unwrap()],
         labels: [("app".to_owned(), uid.to_owned())].into(),
         namespace_labels: Default::default(),
+        named_ports: Vec::new(),
         node: node.into(),
     }
 }

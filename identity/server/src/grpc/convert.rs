@@ -61,6 +61,17 @@ pub(crate) fn entry(entry: &Entry) -> v1::Entry {
         node_spiffe_id: node.spiffe_id.to_string(),
         node_underlay_addresses: bytes(&node.underlay),
         channel_port: node.channel_port.into(),
+        named_ports: Some(v1::NamedPorts {
+            ports: pod
+                .named_ports
+                .iter()
+                .map(|port| v1::NamedPort {
+                    name: port.name.clone(),
+                    protocol: port.protocol.clone(),
+                    port: port.port.into(),
+                })
+                .collect(),
+        }),
     }
 }
 
