@@ -25,9 +25,11 @@ lint: ## formatting and clippy only
 fuzz: setup ## the fuzz targets under libFuzzer, five minutes each; FOR=SECONDS, TARGET=NAME
 	@scripts/fuzz $(or $(FOR),300) $(TARGET)
 
-chaos: build ## everything that goes wrong, at random, under load: EVENTS=300, SEED=N
+chaos: build ## everything that goes wrong, at random, under load: EVENTS=300, SEED=N; then STARTS=1000 pods
 	@SIGNET_BIN_DIR=$(abspath $(BIN)) SIGNET_CHAOS_EVENTS=$(or $(EVENTS),300) $(if $(SEED),SIGNET_CHAOS_SEED=$(SEED)) \
 		cargo test --release --locked -p signet-tests --test chaos -- --nocapture
+	@SIGNET_BIN_DIR=$(abspath $(BIN)) SIGNET_POD_STARTS=$(or $(STARTS),1000) \
+		cargo test --release --locked -p signet-tests --test mesh -- --nocapture no_packet_of_a_starting_pod
 
 bpf: ## rebuild the checked-in eBPF objects
 	@$(MAKE) --no-print-directory -C bpf/programs

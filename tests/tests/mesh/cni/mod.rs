@@ -3,6 +3,7 @@
 mod before;
 mod ears;
 mod runtime;
+mod starts;
 
 use std::{thread, time::Duration};
 

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
+    hash::{DefaultHasher, Hash, Hasher},
     io::Write,
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -21,7 +22,8 @@ const NODE: &str = "node1";
 /// A pod of service account `web` on node1, attached by plug-ins alone.
 pub(super) struct Guest<'a> {
     lab: &'a Lab,
-    pub(super) name: &'static str,
+    pub(super) name: String,
+    account: &'static str,
     uid: String,
     host: u32,
     plugins: Vec<Value>,
@@ -31,11 +33,23 @@ pub(super) struct Guest<'a> {
 impl<'a> Guest<'a> {
     /// Gives the node a Pod object with host number `host` of both ranges, and the pod a namespace.
     /// The network is `main`'s; `signet-cni` comes behind it.
-    pub(super) fn new(lab: &'a Lab, name: &'static str, host: u32, main: &Value) -> Result<Self> {
+    pub(super) fn new(lab: &'a Lab, name: &str, host: u32, main: &Value) -> Result<Self> {
+        Self::of_account(lab, "web", name, host, main)
+    }
+
+    /// As [`Guest::new`], of another service account.
+    pub(super) fn of_account(
+        lab: &'a Lab,
+        account: &'static str,
+        name: &str,
+        host: u32,
+        main: &Value,
+    ) -> Result<Self> {
         let leases = TempDir::new()?;
         let mut guest = Self {
             lab,
-            name,
+            name: name.to_owned(),
+            account,
             uid: String::new(),
             host,
             plugins: Vec::new(),
@@ -52,21 +66,37 @@ impl<'a> Guest<'a> {
 
     /// The Pod object is deleted and created again: same name, same addresses, another UID.
     pub(super) fn become_new(&mut self, creation: u32) -> Result<()> {
-        self.uid = format!("00000000-0000-4000-8000-{:08}{creation:04}", self.host);
+        let mut hasher = DefaultHasher::new();
+        (&self.name, creation).hash(&mut hasher);
+        let tail = hasher.finish() & 0xffff_ffff_ffff;
+        self.uid = format!("00000000-0000-4000-8000-{tail:012x}");
         let addresses: Vec<_> = self.addresses()?.iter().map(ToString::to_string).collect();
         let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
-        let labels = [("app", self.name)];
-        let object = shop::pod_with("shop", self.name, "web", NODE, &labels, &addresses).replacen(
-            "metadata: {",
-            &format!("metadata: {{uid: {}, ", self.uid),
-            1,
-        );
+        let labels = [("app", self.name.as_str())];
+        let object = shop::pod_with("shop", &self.name, self.account, NODE, &labels, &addresses)
+            .replacen(
+                "metadata: {",
+                &format!("metadata: {{uid: {}, ", self.uid),
+                1,
+            );
+        let file = self.manifest()?;
+        let draft = file.with_file_name(format!(".{}.new", self.name));
+        fs::write(&draft, object)?;
+        fs::rename(draft, file)?;
+        Ok(())
+    }
+
+    fn manifest(&self) -> Result<PathBuf> {
         let dir = self.lab.describe()?["manifests_dir"].take();
         let dir = Path::new(dir.as_str().context("manifests_dir")?);
-        let draft = dir.join(format!(".{}.new", self.name));
-        fs::write(&draft, object)?;
-        fs::rename(draft, dir.join(format!("Pod.shop.{}.yaml", self.name)))?;
-        Ok(())
+        Ok(dir.join(format!("Pod.shop.{}.yaml", self.name)))
+    }
+
+    /// The pod is deleted: its network, its object and its namespace.
+    pub(super) fn vanish(self, result: &Value) -> Result<()> {
+        self.del(Some(result))?;
+        fs::remove_file(self.manifest()?)?;
+        ip(&["netns", "del", &self.netns()])
     }
 
     /// `metadata.uid` of the Pod object.
