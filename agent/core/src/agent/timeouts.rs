@@ -24,18 +24,6 @@ impl Agent {
         if let Some((at, reason)) = self.pairs.timeout() {
             earliest.add(Some(at), reason);
         }
-        for (_, pair) in self.pairs.iter() {
-            earliest.add(pair.ask.map(|ask| ask.deadline), Reason::Pair);
-            let answers = pair.answers.iter().map(|answer| answer.deadline);
-            earliest.add(answers.min(), Reason::Request);
-            if pair.wanted.is_some() && pair.ask.is_none() && pair.not_before > Duration::ZERO {
-                earliest.add(Some(pair.not_before), Reason::Pair);
-            }
-            for grant in pair.grant.iter().chain(&pair.old_grants) {
-                earliest.add(Some(grant.not_after), Reason::Expiry);
-            }
-            earliest.add(pair.sending.map(|permit| permit.until), Reason::Expiry);
-        }
         for peer in self.peers.values() {
             let greetings = peer.greetings.values().map(|greeting| greeting.deadline);
             earliest.add(greetings.min(), Reason::Channel);
