@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help setup build demo test lint fuzz chaos bpf perf docs clean-labs
+.PHONY: help setup build demo test lint fuzz chaos switches bpf perf docs clean-labs
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -30,6 +30,10 @@ chaos: build ## everything that goes wrong, at random, under load: EVENTS=300, S
 		cargo test --release --locked -p signet-tests --test chaos -- --nocapture
 	@SIGNET_BIN_DIR=$(abspath $(BIN)) SIGNET_POD_STARTS=$(or $(STARTS),1000) \
 		cargo test --release --locked -p signet-tests --test mesh -- --nocapture no_packet_of_a_starting_pod
+
+switches: build ## keys between nodes renewed under load, again and again: COUNT=1000
+	@SIGNET_BIN_DIR=$(abspath $(BIN)) SIGNET_SWITCHES=$(or $(COUNT),1000) cargo test --release --locked \
+		-p signet-tests --test mesh -- --nocapture epochs::switches_of_epochs_under_load
 
 bpf: ## rebuild the checked-in eBPF objects
 	@$(MAKE) --no-print-directory -C bpf/programs

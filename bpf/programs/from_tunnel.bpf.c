@@ -27,6 +27,8 @@ static __noinline int label_check(struct packet *p, __u32 slot, __u32 *identity)
 		return DROP_LEASE_EXPIRED;
 	if (peer->slot_epoch[slot & 1] != row->epoch || (row->epoch & 0xff) != TAG_EPOCH(p->tag))
 		return DROP_EPOCH_MISMATCH;
+	if (peer->slot_until[slot & 1] <= p->now)
+		return DROP_EPOCH_TOO_OLD;
 	if (row->not_after <= p->now)
 		return DROP_LABEL_EXPIRED;
 	if (!addr_in(&p->src, row->addrs, row->addr_count))

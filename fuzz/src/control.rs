@@ -64,6 +64,7 @@ fn spelled(command: &Command) -> String {
         Command::Hello { .. }
         | Command::SetAllowedIps { .. }
         | Command::RemovePeer { .. }
+        | Command::Renew { .. }
         | Command::Status { .. } => format!("{command:?}"),
     }
 }
@@ -114,6 +115,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let set_peer = command(&Command::SetPeer {
         seq: 7,
         slot: 1,
+        own: peer,
         peer,
         psk: Psk::new(Secret::new([9; 32])).unwrap(),
         underlay,
@@ -144,6 +146,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         }],
         peers: vec![PeerInfo {
             slot: 0,
+            own_key: peer,
             public_key: peer,
             epoch: 4,
             underlay,

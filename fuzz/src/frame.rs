@@ -89,6 +89,11 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             Message::SlotRetire(pb::SlotRetire { epoch: 6 }),
         ),
         (
+            "slot-prepared",
+            Message::SlotPrepared(pb::SlotPrepared { epoch: 6 }),
+        ),
+        ("slot-tx", Message::SlotTx(pb::SlotTx { epoch: 6 })),
+        (
             "proof-req",
             Message::ProofReq(pb::ProofReq {
                 id: 1,

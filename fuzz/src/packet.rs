@@ -234,6 +234,7 @@ fn node(index: u16, own: [Addr; 2]) -> State {
         ..Peer::default()
     };
     peer.slot_epoch[(EPOCH & 1) as usize] = EPOCH;
+    peer.slot_until = [2 * NOW; 2];
     state.peers.insert(7, peer);
     state
 }
@@ -246,14 +247,17 @@ fn sender() -> State {
             generation: 3,
             dst,
         };
+        let slot = (EPOCH & 1) as usize;
+        let (mut label, mut epoch) = ([0; 2], [0; 2]);
+        (label[slot], epoch[slot]) = (LABEL, EPOCH);
         let row = SendRow {
-            label: LABEL,
-            epoch: EPOCH,
+            label,
+            epoch,
             not_after: 2 * NOW,
             peer: 7,
             class: 17,
             remote: 5,
-            slot: (EPOCH & 1) as u8,
+            reserved: 0,
             state: send_state::PAIRED,
             reason: 0,
         };

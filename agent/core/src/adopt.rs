@@ -11,7 +11,7 @@ use crate::{
     effects::Ctx,
     event::Event,
     ids::{ClassId, EndpointIndex, Epoch, IdentityId, Label, PeerId},
-    rows::{EndpointRow, MapOp, RecvRow, SendKey, SendRow},
+    rows::{EndpointRow, MapOp, PeerRow, RecvRow, SendKey, SendRow},
 };
 
 /// Rows without an owner yet.
@@ -22,7 +22,7 @@ pub(crate) struct Adoption {
     pub(crate) endpoints: BTreeMap<EndpointIndex, EndpointRow>,
     pub(crate) send: BTreeMap<SendKey, SendRow>,
     pub(crate) recv: BTreeMap<Label, RecvRow>,
-    pub(crate) peers: BTreeSet<PeerId>,
+    pub(crate) peers: BTreeMap<PeerId, PeerRow>,
     pub(crate) classes: BTreeSet<ClassId>,
 }
 
@@ -47,9 +47,53 @@ impl Adoption {
         rows.flat_map(|row| row.addresses.iter().copied()).collect()
     }
 
-    /// A send row got a new owner.
-    pub(crate) fn replaced(&mut self, key: &SendKey) {
-        self.send.remove(key);
+    /// Whether packets to these addresses leave in this epoch by what the instance before has left.
+    pub(crate) fn sends_in(&self, epoch: Epoch, addresses: &BTreeSet<IpAddr>) -> bool {
+        self.send.iter().any(|(key, row)| match row {
+            SendRow::Paired { tags, peer, .. } => {
+                let peer = self.peers.get(peer);
+                let tag = peer.and_then(|peer| peer.choose(tags));
+                addresses.contains(&key.destination) && tag.is_some_and(|tag| tag.epoch == epoch)
+            }
+            SendRow::Refused { .. } => false,
+        })
+    }
+
+    /// The end of the keys of this epoch, as the instance before has set it.
+    pub(crate) fn until_of(&self, epoch: Epoch, addresses: &BTreeSet<IpAddr>) -> Option<Duration> {
+        let rows = self.send.iter();
+        let mut rows = rows.filter(|(key, _)| addresses.contains(&key.destination));
+        rows.find_map(|(_, row)| match row {
+            SendRow::Paired { peer, .. } => {
+                let (peer, slot) = (self.peers.get(peer)?, epoch.slot().index());
+                peer.slot_until[slot].filter(|_| peer.slot_epoch[slot] == epoch)
+            }
+            SendRow::Refused { .. } => None,
+        })
+    }
+
+    /// Packets to these addresses leave in this epoch, if their rows have a label of it.
+    pub(crate) fn switch(&mut self, epoch: Epoch, addresses: &BTreeSet<IpAddr>, ctx: &mut Ctx<'_>) {
+        let rows = self.send.iter();
+        let rows = rows.filter(|(key, _)| addresses.contains(&key.destination));
+        let named: BTreeSet<PeerId> = rows
+            .filter_map(|(_, row)| match row {
+                SendRow::Paired { peer, .. } => Some(*peer),
+                SendRow::Refused { .. } => None,
+            })
+            .collect();
+        for (id, row) in &mut self.peers {
+            let there = row.slot_epoch[epoch.slot().index()] == epoch;
+            if named.contains(id) && there && row.tx_slot != epoch.slot() {
+                row.tx_slot = epoch.slot();
+                ctx.bpf(MapOp::SetPeer(*id, *row));
+            }
+        }
+    }
+
+    /// A send row gets a new owner; the row as it was.
+    pub(crate) fn replaced(&mut self, key: &SendKey) -> Option<SendRow> {
+        self.send.remove(key)
     }
 
     /// Rows to and from these addresses go now.
@@ -93,8 +137,10 @@ impl Adoption {
         ctx: &mut Ctx<'_>,
     ) {
         let send = |key: &SendKey, row: &SendRow| match row {
-            SendRow::Paired { epoch: of, .. } => {
-                *of == epoch && addresses.contains(&key.destination)
+            // A label of another epoch stays good.
+            SendRow::Paired { tags, .. } => {
+                tags.iter().flatten().all(|tag| tag.epoch == epoch)
+                    && addresses.contains(&key.destination)
             }
             SendRow::Refused { .. } => false,
         };
@@ -116,9 +162,12 @@ impl Adoption {
         if granted {
             self.drop_send(
                 |key, row| match row {
-                    SendRow::Paired {
-                        epoch: of, label, ..
-                    } => *of == epoch && addresses.contains(&key.destination) && !kept(*label),
+                    SendRow::Paired { tags, .. } => {
+                        let mut tags = tags.iter().flatten();
+                        addresses.contains(&key.destination)
+                            && tags.clone().any(|tag| tag.epoch == epoch)
+                            && !tags.any(|tag| kept(tag.label))
+                    }
                     SendRow::Refused { .. } => false,
                 },
                 ctx,
@@ -144,7 +193,7 @@ impl Adoption {
         let (send, recv) = (self.send.len(), self.recv.len());
         self.drop_send(|_, _| true, ctx);
         self.drop_recv(|_| true, ctx);
-        for peer in std::mem::take(&mut self.peers) {
+        for peer in std::mem::take(&mut self.peers).into_keys() {
             ctx.bpf(MapOp::RemovePeer(peer));
         }
         for row in std::mem::take(&mut self.endpoints).into_values() {

@@ -4,6 +4,7 @@ mod answers;
 mod channels;
 mod cluster;
 mod endpoints;
+mod epochs;
 mod grants;
 mod greet;
 mod host;
@@ -35,6 +36,7 @@ use crate::{
     directory::Directory,
     effects::{Counters, Ctx},
     endpoint::{Endpoints, svid::Certificate},
+    epochs::Epochs,
     facts::{ClusterView, Config},
     handles::Handles,
     ids::{ConnId, NodeUid},
@@ -79,6 +81,7 @@ pub struct Agent {
     pub(crate) policy: PolicyMap,
     world: World,
     pub(crate) engine: Engine,
+    pub(crate) epochs: Epochs,
     /// What the engine said it serves, until it is compared.
     serving: Vec<EnginePeer>,
     pub(crate) peers: BTreeMap<NodeUid, Peer>,
@@ -117,6 +120,7 @@ impl Agent {
             policy: PolicyMap::default(),
             world: World::default(),
             engine: Engine::default(),
+            epochs: Epochs::default(),
             serving: Vec::new(),
             peers: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -231,6 +235,7 @@ impl Agent {
             }
             Input::Stale { peer, destination } => self.on_stale_seen(peer, destination, ctx),
             Input::MapFailed { op, error } => self.on_map_failed(&op, error, ctx),
+            Input::Schedule(schedule) => self.on_schedule(schedule, ctx),
             Input::Directory(news) => self.on_directory(news, ctx),
             Input::ChannelConnected(connected) => self.on_connected(*connected, ctx),
             Input::Frame {

@@ -29,6 +29,10 @@ pub struct Counters {
     pub dials_failed: u64,
     /// Slots that became ready.
     pub slots_ready: u64,
+    /// Switches to the next epoch's keys under a pair's traffic.
+    pub epoch_switches: u64,
+    /// Switches that did not come about and are tried again.
+    pub epoch_failures: u64,
     /// Proofs made.
     pub proofs_made: u64,
     /// Proofs believed.

@@ -52,6 +52,22 @@ pub enum Event {
         /// Its epoch.
         epoch: Epoch,
     },
+    /// INFO. Packets leave in this epoch from now on.
+    EpochSwitched {
+        /// The peer.
+        node: NodeUid,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// WARN. Keys could not be renewed yet; the ones before go on until they are two epochs old.
+    EpochStuck {
+        /// The peer.
+        node: NodeUid,
+        /// The epoch that packets leave in.
+        epoch: Epoch,
+        /// What is missing.
+        why: String,
+    },
     /// INFO. A slot's keys are gone.
     SlotRetired {
         /// The peer.

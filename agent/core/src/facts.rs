@@ -164,8 +164,11 @@ pub struct Timers {
     pub refused: Duration,
     /// Rows of a previous instance live this long unless a new pair replaces them.
     pub adoption: Duration,
-    /// A slot receives this long after the last row has moved to the other one.
+    /// A slot receives this long after both nodes send in the other one; at most a third of an
+    /// epoch.
     pub slot_grace: Duration,
+    /// A switch of epochs that is not done after this is begun anew; at most a quarter of an epoch.
+    pub switch: Duration,
     /// Lease of a peer whose stream to the identity service is down.
     pub lease: Duration,
     /// First and last delay between tries, doubled from one to the other, +-20 %.
@@ -182,7 +185,8 @@ impl Default for Timers {
             dead: Duration::from_secs(30),
             refused: Duration::from_secs(5),
             adoption: Duration::from_secs(120),
-            slot_grace: Duration::from_secs(10),
+            slot_grace: Duration::from_secs(200),
+            switch: Duration::from_secs(30),
             lease: Duration::from_secs(300),
             retry: (Duration::from_millis(200), Duration::from_secs(15)),
         }

@@ -23,6 +23,7 @@ use signet_crypto::{
 };
 
 pub use crate::{
+    epochs::Schedule,
     event::{AuditRecord, Event, PairEnd},
     facts::{ClusterView, Config, Entry, Limits, LocalPod, NodeFacts, Outage, Timers},
     ids::{
@@ -31,7 +32,7 @@ pub use crate::{
     },
     rows::{
         Adopted, EndpointRow, MapOp, PeerRow, PodRange, PolicyKey, PolicyValue, RecvRow, SendKey,
-        SendRow,
+        SendRow, Tag,
     },
 };
 
@@ -91,6 +92,9 @@ pub enum Input {
         /// The bundle of the own trust domain.
         bundle: Arc<TrustBundle>,
     },
+    /// When keys are renewed, as the identity service says; at start and after each change. None is
+    /// renewed before this.
+    Schedule(Schedule),
     /// A packet met no send row. From the hold device with `packet`, from the event ring without.
     Miss {
         /// The sender.
@@ -245,6 +249,15 @@ pub enum TunnelEvent {
         /// The command's number.
         seq: u64,
     },
+    /// Answer to [`TunnelCommand::RenewKey`]: the slot's key is another from now on.
+    KeyRenewed {
+        /// The command's number.
+        seq: u64,
+        /// The slot.
+        slot: Slot,
+        /// The new key.
+        public_key: PublicKey,
+    },
     /// A command was refused.
     Failed {
         /// The command's number.
@@ -277,6 +290,8 @@ pub struct EngineSlot {
 pub struct EnginePeer {
     /// The slot.
     pub slot: Slot,
+    /// The own static key towards it.
+    pub own_key: PublicKey,
     /// The peer's static key there.
     pub public_key: PublicKey,
     /// The epoch of its PSK.
@@ -374,6 +389,8 @@ pub enum TunnelCommand {
         seq: u64,
         /// The slot.
         slot: Slot,
+        /// The own static key that the peer was told.
+        own: PublicKey,
         /// The peer's static key there.
         peer: PublicKey,
         /// From the channel's exporter.
@@ -397,6 +414,14 @@ pub enum TunnelCommand {
         peer: PublicKey,
         /// All of them.
         allowed_ips: Vec<IpNet>,
+    },
+    /// Make a new static key for a slot; peers that are there keep theirs. Answered by
+    /// [`TunnelEvent::KeyRenewed`].
+    RenewKey {
+        /// Repeated in the answer.
+        seq: u64,
+        /// The slot.
+        slot: Slot,
     },
     /// Forget a peer and its keys.
     RemovePeer {
@@ -424,6 +449,8 @@ pub enum Reason {
     Dial,
     /// A slot's grace is over.
     Slot,
+    /// Keys are to be renewed, or a switch goes nowhere.
+    Epoch,
     /// A certificate is to be renewed.
     Svid,
     /// A lookup is to be repeated.

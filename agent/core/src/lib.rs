@@ -13,6 +13,7 @@ mod authn;
 mod directory;
 mod effects;
 mod endpoint;
+pub mod epochs;
 pub mod event;
 pub mod facts;
 mod handles;

@@ -105,10 +105,8 @@ pub struct SendKey {
 pub enum SendRow {
     /// They are tagged and sent.
     Paired {
-        /// The tag's label, granted by the receiver.
-        label: Label,
-        /// The epoch it was granted in.
-        epoch: Epoch,
+        /// By slot: what the tag says there. Which of two is used is the peer's row's to say.
+        tags: [Option<Tag>; 2],
         /// The node.
         peer: PeerId,
         /// Policy class of the remote pod.
@@ -125,6 +123,15 @@ pub enum SendRow {
         /// Until then; later packets ask again.
         not_after: Duration,
     },
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// Granted by the receiver.
+    pub label: Label,
+    /// The epoch it was granted in.
+    pub epoch: Epoch,
 }
 
 /// Who speaks under a label.
@@ -153,6 +160,23 @@ pub struct PeerRow {
     pub lease_until: Option<Duration>,
     /// Epoch of each slot; 0 is none.
     pub slot_epoch: [Epoch; 2],
+    /// Nothing passes under a slot's keys after this; `None` is no limit.
+    pub slot_until: [Option<Duration>; 2],
+    /// The slot that packets leave by, if their row has a label there.
+    pub tx_slot: Slot,
+}
+
+impl PeerRow {
+    /// The tag that a packet of a row gets, as the data path chooses it.
+    #[must_use]
+    pub fn choose(&self, tags: &[Option<Tag>; 2]) -> Option<Tag> {
+        [self.tx_slot, self.tx_slot.other()]
+            .into_iter()
+            .find_map(|slot| {
+                let tag = tags[slot.index()]?;
+                (tag.epoch == self.slot_epoch[slot.index()]).then_some(tag)
+            })
+    }
 }
 
 /// Which way, seen from the endpoint.
@@ -210,11 +234,11 @@ pub struct Adopted {
 }
 
 impl SendRow {
-    /// The slot that the row sends in.
+    /// The newest epoch that the row has a label of.
     #[must_use]
-    pub fn slot(&self) -> Option<Slot> {
+    pub fn epoch(&self) -> Option<Epoch> {
         match self {
-            SendRow::Paired { epoch, .. } => Some(epoch.slot()),
+            SendRow::Paired { tags, .. } => tags.iter().flatten().map(|tag| tag.epoch).max(),
             SendRow::Refused { .. } => None,
         }
     }

@@ -86,6 +86,10 @@ pub struct PeerSnapshot {
     pub problem: Option<String>,
     /// When it is dialled again, on the boot clock.
     pub retry_at: Option<Duration>,
+    /// The epoch that packets leave in; 0 is none.
+    pub tx: Epoch,
+    /// When the next keys are to be made, on the boot clock.
+    pub next_switch: Option<Duration>,
     /// Keys that the engine holds, older epoch first.
     pub slots: Vec<SlotSnapshot>,
     /// The end of its lease on the boot clock; `None` is no limit.
@@ -132,6 +136,10 @@ pub struct SlotSnapshot {
     pub allowed_ips: Vec<IpAddr>,
     /// Made by a previous instance.
     pub adopted: bool,
+    /// Since when they can be used, on the boot clock; `None` while they are being agreed.
+    pub ready: Option<Duration>,
+    /// Nothing passes under them after this, on the boot clock.
+    pub until: Option<Duration>,
 }
 
 /// One pair with rows; `audit peers` and `peers` are made from these.
@@ -205,6 +213,17 @@ pub struct Summary {
     pub first_not_after: u64,
 }
 
+/// Epochs of the cluster, as this node sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EpochSummary {
+    /// The one it is now; `None` while nobody has told when they begin.
+    pub current: Option<u64>,
+    /// The one in which the oldest keys that packets leave under were made.
+    pub oldest: Option<u64>,
+    /// Peers whose keys are so old that nothing passes under them.
+    pub overdue: usize,
+}
+
 impl Agent {
     /// Local endpoints by pod, without the node's own.
     #[must_use]
@@ -247,6 +266,8 @@ impl Agent {
                     underlay: keys.underlay,
                     allowed_ips: keys.allowed().iter().copied().collect(),
                     adopted: keys.adopted,
+                    ready: keys.ready,
+                    until: keys.until,
                 })
                 .collect();
             slots.sort_by_key(|slot| slot.epoch);
@@ -277,6 +298,8 @@ impl Agent {
                     Dial::Waiting { at, .. } => Some(at),
                     Dial::Idle | Dial::Dialling { .. } => None,
                 },
+                tx: peer.tx,
+                next_switch: peer.keys(peer.tx).and_then(|keys| keys.due),
                 slots,
                 lease_until: peer.ends(),
                 pairs: self.counts(None, |_, pair| pair.node == *node),
@@ -290,9 +313,13 @@ impl Agent {
     pub fn pairs(&self, now: Now) -> Vec<PairSnapshot> {
         let open = self.pairs.iter().filter(|(_, pair)| pair.is_open());
         open.filter_map(|(key, pair)| {
-            let (session, sending) = (pair.session.as_ref()?, pair.sending?);
+            let session = pair.session.as_ref()?;
+            let tx = self.peers.get(&pair.node).map(|peer| peer.tx);
+            let sending = tx
+                .and_then(|tx| pair.sending.of(tx))
+                .or(pair.sending.newest())?;
             let known = self.endpoints.of_pod(&key.local)?.known.as_ref();
-            let grant = pair.grant?;
+            let grant = pair.grants.newest()?;
             let not_after = grant.not_after.min(sending.until);
             let left = not_after.saturating_sub(now.boot).as_secs();
             Some(PairSnapshot {
@@ -368,6 +395,18 @@ impl Agent {
             engine_up: self.engine.is_up(),
             node_not_after,
             first_not_after: ends.chain(node.map(|_| node_not_after)).min().unwrap_or(0),
+        }
+    }
+
+    /// Epochs, for metrics.
+    #[must_use]
+    pub fn epochs(&self, now: Now) -> EpochSummary {
+        let in_use = || self.peers.values().filter_map(|peer| peer.keys(peer.tx));
+        let over = |until: Option<Duration>| until.is_some_and(|until| until <= now.boot);
+        EpochSummary {
+            current: self.epochs.schedule.map(|schedule| schedule.epoch(now)),
+            oldest: in_use().filter_map(|keys| keys.made_in).min(),
+            overdue: in_use().filter(|keys| over(keys.until)).count(),
         }
     }
 

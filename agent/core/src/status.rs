@@ -272,6 +272,15 @@ pub struct Peer {
     pub epoch: Option<u64>,
     /// Slot in use, `epoch & 1`.
     pub slot: Option<u8>,
+    /// Seconds since its keys can be used.
+    #[serde(default)]
+    pub epoch_age_secs: Option<u64>,
+    /// Seconds until the next keys are to be made; 0 if that is under way.
+    #[serde(default)]
+    pub next_switch_secs: Option<u64>,
+    /// Its keys are so old that nothing passes.
+    #[serde(default)]
+    pub overdue: bool,
     /// The peer's WireGuard public key, base64.
     pub public_key: Option<String>,
     /// Seconds since the last WireGuard handshake.

@@ -85,6 +85,8 @@ messages! {
     15 Pong,
     16 Bye,
     17 LabelKeep,
+    18 SlotPrepared,
+    19 SlotTx,
 }
 
 /// Why a frame is not a message.

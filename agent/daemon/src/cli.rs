@@ -82,6 +82,10 @@ pub(crate) struct RunArgs {
     /// What ends while the identity service cannot be reached.
     #[arg(long, value_enum, default_value_t = Outage::Certificates)]
     pub(crate) outage: Outage,
+    /// Seconds that old keys still receive after both nodes send under new ones; at most a third of
+    /// an epoch.
+    #[arg(long, value_name = "SECONDS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) slot_grace: u64,
     /// Look of log lines, text or json; SIGNET_LOG sets the level.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log: LogFormat,

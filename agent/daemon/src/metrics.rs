@@ -53,6 +53,11 @@ pub(crate) struct Metrics {
     requests_refused: Counter,
     labels: Gauges,
     label_changes: CounterFamily,
+    epoch_switches: Counter,
+    epoch_failures: Counter,
+    pub(crate) epoch: Gauge,
+    pub(crate) oldest_epoch: Gauge,
+    pub(crate) epoch_overdue: Gauge,
     pub(crate) hold_packets: Gauge,
     held: Counter,
     pub(crate) held_bytes: Counter,
@@ -190,6 +195,26 @@ impl Metrics {
                 "Labels granted to peers, received from peers, and taken back.",
                 &["change"],
             ),
+            epoch_switches: make.counter(
+                "signet_epoch_switches",
+                "Times that packets to a peer moved to the next epoch's keys.",
+            ),
+            epoch_failures: make.counter(
+                "signet_epoch_failures",
+                "Switches to the next epoch's keys that did not come about and are tried again.",
+            ),
+            epoch: make.gauge(
+                "signet_epoch_current_number",
+                "The cluster's epoch, from the anchored time and what the identity service says.",
+            ),
+            oldest_epoch: make.gauge(
+                "signet_epoch_oldest_number",
+                "The cluster's epoch in which the oldest keys that packets leave under were made.",
+            ),
+            epoch_overdue: make.gauge(
+                "signet_epoch_overdue_peers",
+                "Peers whose keys are two epochs old: nothing passes to or from them. Alert on it.",
+            ),
             hold_packets: make.gauge("signet_hold_packets", "Packets waiting for their pair."),
             held: make.counter("signet_hold_held_packets", "Packets that had to wait."),
             held_bytes: make.counter("signet_hold_held_bytes", "Their bytes."),
@@ -292,6 +317,8 @@ impl Metrics {
             (&self.pairs_opened, counters.pairs_opened),
             (&self.pairs_refused, counters.pairs_refused),
             (&self.requests_refused, counters.requests_refused),
+            (&self.epoch_switches, counters.epoch_switches),
+            (&self.epoch_failures, counters.epoch_failures),
             (&self.held, counters.held),
             (&self.released, counters.released),
         ] {

@@ -32,7 +32,7 @@ use crate::{
     identity::{self, Admission, Credentials, IdentityService},
     metrics::Metrics,
     sources::{self, Reader},
-    state::{DataDir, EndpointStore, Lock, NoDataDir},
+    state::{DataDir, EndpointStore, Lock, NoDataDir, StoredSchedule},
     status::{Running, Starting, StatusSocket},
     tunnel,
 };
@@ -113,7 +113,10 @@ pub(crate) async fn run(args: RunArgs) -> Result<Option<Lock>, String> {
         boot_id: boot_bytes,
         instance: clock::boot_ms(),
         limits: Limits::default(),
-        timers: Timers::default(),
+        timers: Timers {
+            slot_grace: Duration::from_secs(args.slot_grace),
+            ..Timers::default()
+        },
         outage: args.outage.into(),
     });
     let first = [
@@ -122,7 +125,8 @@ pub(crate) async fn run(args: RunArgs) -> Result<Option<Lock>, String> {
         Input::Cluster(Box::new(cluster.view.clone())),
         Input::Adopted(Box::new(adopted)),
     ];
-    for input in first {
+    let stored = StoredSchedule::load(&data)?.map(Input::Schedule);
+    for input in stored.into_iter().chain(first) {
         agent.handle(input, time.now(), &mut SystemRandom);
     }
 

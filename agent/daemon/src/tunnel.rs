@@ -143,6 +143,7 @@ async fn one_connection(
                 }
                 Event::Done { .. }
                 | Event::Failed { .. }
+                | Event::Renewed { .. }
                 | Event::Handshake { .. }
                 | Event::Dropped { .. } => inbox.tunnel(TunnelNews::Event(event)).await,
             }
@@ -163,6 +164,7 @@ fn wire(command: TunnelCommand) -> Command {
         TunnelCommand::SetPeer {
             seq,
             slot,
+            own,
             peer,
             psk,
             underlay,
@@ -172,6 +174,7 @@ fn wire(command: TunnelCommand) -> Command {
         } => Command::SetPeer {
             seq,
             slot: slot.number(),
+            own,
             peer,
             psk,
             underlay,
@@ -189,6 +192,10 @@ fn wire(command: TunnelCommand) -> Command {
             slot: slot.number(),
             peer,
             allowed_ips,
+        },
+        TunnelCommand::RenewKey { seq, slot } => Command::Renew {
+            seq,
+            slot: slot.number(),
         },
         TunnelCommand::RemovePeer { seq, slot, peer } => Command::RemovePeer {
             seq,
@@ -221,6 +228,7 @@ pub(crate) fn for_core(event: &Event) -> Result<Option<core::TunnelEvent>, Strin
             let peers = peers.iter().map(|peer| {
                 Ok(core::EnginePeer {
                     slot: slot(peer.slot)?,
+                    own_key: peer.own_key,
                     public_key: peer.public_key,
                     epoch: core::Epoch(peer.epoch),
                     underlay: peer.underlay,
@@ -233,6 +241,15 @@ pub(crate) fn for_core(event: &Event) -> Result<Option<core::TunnelEvent>, Strin
             }
         }
         Event::Done { seq } => core::TunnelEvent::Done { seq: *seq },
+        Event::Renewed {
+            seq,
+            slot: number,
+            public_key,
+        } => core::TunnelEvent::KeyRenewed {
+            seq: *seq,
+            slot: slot(*number)?,
+            public_key: *public_key,
+        },
         Event::Failed { seq, error } => core::TunnelEvent::Failed {
             seq: *seq,
             error: error.clone(),

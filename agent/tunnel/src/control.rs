@@ -318,6 +318,7 @@ impl Reader<'_> {
             Command::SetPeer { .. }
             | Command::SetAllowedIps { .. }
             | Command::RemovePeer { .. }
+            | Command::Renew { .. }
             | Command::Status { .. } => bail!("the first message is not Hello"),
         }
     }

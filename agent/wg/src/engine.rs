@@ -16,8 +16,8 @@ use nix::{
     sys::eventfd::{EfdFlags, EventFd},
 };
 use signet_crypto::{
-    random::Random,
-    wg::{PrivateKey, PrivateKeyError},
+    random::{Random, SystemRandom},
+    wg::{PrivateKey, PrivateKeyError, PublicKey},
 };
 
 use crate::{
@@ -122,16 +122,13 @@ impl Engine {
             },
             Command::Hello { .. } => Event::Welcome {
                 version: VERSION,
-                slots: self
-                    .slots
-                    .iter()
-                    .map(|running| running.info.clone())
-                    .collect(),
+                slots: self.slots.iter().map(|running| running.info()).collect(),
                 peers: self.peers(),
             },
             Command::SetPeer {
                 seq,
                 slot,
+                own,
                 peer,
                 psk,
                 underlay,
@@ -139,17 +136,23 @@ impl Engine {
                 epoch,
                 initiate,
             } => self.on_slot(seq, slot, |running| {
-                if peer == running.info.public_key {
+                if running.slot.own(&peer).is_some() {
                     return Err(format!("peer {peer} is this engine itself"));
                 }
+                let Some(own) = running.slot.own(&own) else {
+                    return Err(format!(
+                        "slot {slot} has no key {own} any more; offer another"
+                    ));
+                };
                 let settings = PeerSettings {
+                    own,
                     key: peer,
                     psk,
                     underlay,
                     epoch,
                     allowed_ips,
                 };
-                let set = running.slot.table_mut().set(&running.slot.keys, settings);
+                let set = running.slot.table_mut().set(settings);
                 if initiate {
                     timers::initiate(&set, &running.underlay);
                 }
@@ -171,8 +174,17 @@ impl Engine {
             }),
             Command::RemovePeer { seq, slot, peer } => self.on_slot(seq, slot, |running| {
                 running.slot.table_mut().remove(&peer);
+                running.slot.forget_unused();
                 Ok(())
             }),
+            Command::Renew { seq, slot } => match self.renew(slot) {
+                Ok(public_key) => Event::Renewed {
+                    seq,
+                    slot,
+                    public_key,
+                },
+                Err(error) => Event::Failed { seq, error },
+            },
             Command::Status { seq } => Event::Status {
                 seq,
                 peers: self.stats(),
@@ -194,6 +206,22 @@ impl Engine {
         self.threads.iter().all(|thread| !thread.is_finished())
     }
 
+    fn renew(&self, slot: u8) -> Result<PublicKey, String> {
+        let Some(running) = self.slots.get(usize::from(slot)) else {
+            return Err(self.no_slot(slot));
+        };
+        let keys = SlotKeys::new(&PrivateKey::generate(&mut SystemRandom))
+            .map_err(|error| error.to_string())?;
+        let public_key = keys.public_key();
+        running.slot.renew(keys);
+        Ok(public_key)
+    }
+
+    fn no_slot(&self, slot: u8) -> String {
+        let slots = self.slots.len();
+        format!("slot {slot} does not exist; the engine has {slots}")
+    }
+
     fn peers(&self) -> Vec<PeerInfo> {
         let infos = |running: &Arc<Running>| running.slot.table().infos(running.slot.number);
         self.slots.iter().flat_map(infos).collect()
@@ -212,10 +240,7 @@ impl Engine {
     ) -> Event {
         let result = match self.slots.get(usize::from(slot)) {
             Some(running) => change(running),
-            None => Err(format!(
-                "slot {slot} does not exist; the engine has {}",
-                self.slots.len()
-            )),
+            None => Err(self.no_slot(slot)),
         };
         match result {
             Ok(()) => Event::Done { seq },
@@ -253,6 +278,15 @@ impl Drop for Engine {
 }
 
 impl Running {
+    /// As it is now: the key is the newest.
+    fn info(&self) -> SlotInfo {
+        let mut info = self.info.clone();
+        if let Some(newest) = self.slot.keys().first() {
+            info.public_key = newest.public_key();
+        }
+        info
+    }
+
     fn transmit(&self, stop: &EventFd) {
         let mut transmitter = Transmitter::new();
         let mut frame = vec![0; FRAME_CAPACITY];

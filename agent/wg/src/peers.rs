@@ -61,6 +61,8 @@ impl SlotKeys {
 
 /// What the agent says about a peer.
 pub(crate) struct PeerSettings {
+    /// Of this engine's keys, the one that the peer knows.
+    pub(crate) own: Arc<SlotKeys>,
     pub(crate) key: PublicKey,
     pub(crate) psk: Psk,
     pub(crate) underlay: SocketAddr,
@@ -92,6 +94,8 @@ pub(crate) struct Session {
     pub(crate) underlay: SocketAddr,
     epoch: u64,
     psk: Psk,
+    /// Kept for as long as the peer is.
+    own: Arc<SlotKeys>,
     /// Receiver indices of the sessions that are known to work in both directions.
     confirmed: [Option<u32>; SESSIONS],
     last_handshake: Option<Instant>,
@@ -175,9 +179,9 @@ impl Table {
         }
     }
 
-    /// Adds a peer or brings it in line. Its sessions survive only if PSK and epoch are the
-    /// ones it has.
-    pub(crate) fn set(&mut self, keys: &SlotKeys, settings: PeerSettings) -> Arc<Peer> {
+    /// Adds a peer or brings it in line. Its sessions survive only if PSK, epoch and own key are
+    /// the ones it has.
+    pub(crate) fn set(&mut self, settings: PeerSettings) -> Arc<Peer> {
         let peer = match self.by_key.get(&settings.key) {
             Some(known) if known.session().is_keyed_by(&settings) => {
                 known.session().underlay = settings.underlay;
@@ -185,7 +189,7 @@ impl Table {
             }
             Some(_) | None => {
                 self.remove(&settings.key);
-                self.insert(keys, &settings)
+                self.insert(&settings)
             }
         };
         self.replace_allowed(peer.index, &settings.allowed_ips);
@@ -244,6 +248,7 @@ impl Table {
             let session = peer.session();
             PeerInfo {
                 slot,
+                own_key: session.own.public_key(),
                 public_key: peer.key,
                 epoch: session.epoch,
                 underlay: session.underlay,
@@ -272,7 +277,8 @@ impl Table {
         self.peers().map(stats).collect()
     }
 
-    fn insert(&mut self, keys: &SlotKeys, settings: &PeerSettings) -> Arc<Peer> {
+    fn insert(&mut self, settings: &PeerSettings) -> Arc<Peer> {
+        let keys = &settings.own;
         let index = self.free_index();
         let tunn = Tunn::new(
             keys.private.clone(),
@@ -291,6 +297,7 @@ impl Table {
                 underlay: settings.underlay,
                 epoch: settings.epoch,
                 psk: settings.psk.clone(),
+                own: Arc::clone(keys),
                 confirmed: [None; SESSIONS],
                 last_handshake: None,
                 queued: 0,
@@ -322,6 +329,8 @@ impl Table {
 
 impl Session {
     fn is_keyed_by(&self, settings: &PeerSettings) -> bool {
-        self.epoch == settings.epoch && self.psk.secret().ct_eq(settings.psk.secret())
+        self.epoch == settings.epoch
+            && self.own.public_key() == settings.own.public_key()
+            && self.psk.secret().ct_eq(settings.psk.secret())
     }
 }

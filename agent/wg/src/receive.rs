@@ -1,6 +1,9 @@
 //! From the underlay to the TUN: datagrams are opened into the coalescer, handshakes answered.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use boringtun::noise::{
     Packet, TunnResult, errors::WireGuardError, handshake::parse_handshake_anon,
@@ -12,7 +15,7 @@ use crate::{
     batch::DatagramSink,
     drops::Dropped,
     gro::{Coalescer, FrameSink},
-    peers::{Peer, Session, Table},
+    peers::{Peer, Session, SlotKeys, Table},
     slot::Slot,
 };
 
@@ -149,29 +152,17 @@ impl Receiver {
         underlay: &impl DatagramSink,
     ) {
         let mut cookie = [0; COOKIE_REPLY];
-        let message = match slot
-            .keys
-            .gate
-            .verify_packet(Some(from.ip()), datagram, &mut cookie)
-        {
-            Ok(message) => message,
-            Err(TunnResult::WriteToNetwork(cookie)) => {
-                underlay.send_one(from, cookie);
+        let (message, own) = match admitted(slot, from, datagram, &mut cookie) {
+            Admitted::Message(message, own) => (message, own),
+            Admitted::Cookie(length) => {
+                underlay.send_one(from, &cookie[..length]);
                 return;
             }
-            Err(TunnResult::Err(error)) => {
-                return drop_datagram(slot, reason(&error), None, from);
-            }
-            Err(
-                TunnResult::Done
-                | TunnResult::WriteToTunnelV4(..)
-                | TunnResult::WriteToTunnelV6(..),
-            ) => return,
+            Admitted::Refused(reason) => return drop_datagram(slot, reason, None, from),
         };
         let (peer, receiver) = match &message {
             Packet::HandshakeInit(initiation) => {
-                let keys = &slot.keys;
-                match parse_handshake_anon(&keys.private, &keys.public, initiation) {
+                match parse_handshake_anon(&own.private, &own.public, initiation) {
                     Ok(half) => (table.by_key(&PublicKey(half.peer_static_public)), None),
                     Err(error) => return drop_datagram(slot, reason(&error), None, from),
                 }
@@ -234,6 +225,40 @@ impl Receiver {
             waited -= 1;
         }
     }
+}
+
+/// What the gates say to a handshake message.
+enum Admitted<'a> {
+    /// It was made for this key.
+    Message(Packet<'a>, Arc<SlotKeys>),
+    /// So many are coming that its sender first has to show that it can be reached.
+    Cookie(usize),
+    Refused(DropReason),
+}
+
+/// Finds the own key that a handshake message was made for: its mac1 covers the key. There are two,
+/// and more only while a switch of epochs is under way.
+fn admitted<'a>(
+    slot: &Slot,
+    from: SocketAddr,
+    datagram: &'a [u8],
+    cookie: &mut [u8],
+) -> Admitted<'a> {
+    let mut refused = DropReason::WgInvalid;
+    for own in slot.keys().iter() {
+        match own.gate.verify_packet(Some(from.ip()), datagram, cookie) {
+            Ok(message) => return Admitted::Message(message, Arc::clone(own)),
+            Err(TunnResult::WriteToNetwork(cookie)) => return Admitted::Cookie(cookie.len()),
+            Err(TunnResult::Err(WireGuardError::InvalidMac)) => {}
+            Err(TunnResult::Err(error)) => refused = reason(&error),
+            Err(
+                TunnResult::Done
+                | TunnResult::WriteToTunnelV4(..)
+                | TunnResult::WriteToTunnelV6(..),
+            ) => {}
+        }
+    }
+    Admitted::Refused(refused)
 }
 
 /// Consecutive datagrams of one session.

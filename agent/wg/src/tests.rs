@@ -86,7 +86,8 @@ impl Node {
 
     fn set_peer(&self, peer: &Node, psk: u8, epoch: u64, allowed: &[&str]) {
         let settings = PeerSettings {
-            key: peer.slot.keys.public_key(),
+            own: Arc::clone(&self.slot.keys()[0]),
+            key: peer.slot.keys()[0].public_key(),
             psk: Psk::new(Secret::new([psk; 32])).unwrap(),
             underlay: peer.address,
             epoch,
@@ -95,7 +96,7 @@ impl Node {
                 .map(|net| net.parse::<IpNet>().unwrap())
                 .collect(),
         };
-        self.slot.table_mut().set(&self.slot.keys, settings);
+        self.slot.table_mut().set(settings);
     }
 
     fn send(&mut self, frame: &[u8]) {
@@ -197,7 +198,7 @@ fn datagram(flow: u8, payload: &[u8]) -> Vec<u8> {
 fn index(node: &Node, of: &Node) -> u32 {
     node.slot
         .table()
-        .by_key(&of.slot.keys.public_key())
+        .by_key(&of.slot.keys()[0].public_key())
         .unwrap()
         .index
 }
@@ -219,7 +220,12 @@ fn the_first_packets_wait_for_the_handshake_and_keep_their_order() {
 #[test]
 fn the_agent_can_ask_for_the_handshake() {
     let (mut a, mut b) = pair(7, 7);
-    let peer = Arc::clone(a.slot.table().by_key(&b.slot.keys.public_key()).unwrap());
+    let peer = Arc::clone(
+        a.slot
+            .table()
+            .by_key(&b.slot.keys()[0].public_key())
+            .unwrap(),
+    );
     timers::initiate(&peer, &a.wire);
     carry(&mut a, &mut b);
     assert_eq!((a.handshakes(), b.handshakes()), (1, 1));
@@ -280,7 +286,7 @@ fn a_replayed_datagram_is_dropped_and_told() {
     assert!(events.iter().any(|event| matches!(
         event,
         Event::Dropped { reason: DropReason::WgReplay, peer: Some(peer), underlay: Some(from), .. }
-            if *peer == a.slot.keys.public_key() && *from == a.address
+            if *peer == a.slot.keys()[0].public_key() && *from == a.address
     )));
 }
 
@@ -409,7 +415,12 @@ fn setting_a_peer_again_keeps_its_session_and_a_new_psk_ends_it() {
     carry(&mut a, &mut b);
     assert!(b.inner_packets().is_empty(), "the old PSK still works");
     b.set_peer(&a, 9, 3, &["10.1.0.1/32"]);
-    let peer = Arc::clone(b.slot.table().by_key(&a.slot.keys.public_key()).unwrap());
+    let peer = Arc::clone(
+        b.slot
+            .table()
+            .by_key(&a.slot.keys()[0].public_key())
+            .unwrap(),
+    );
     timers::initiate(&peer, &b.wire);
     carry(&mut a, &mut b);
     assert_eq!(
@@ -425,7 +436,7 @@ fn a_removed_peer_is_a_stranger() {
     a.send(&frame(&datagram(1, &[0; 10])));
     carry(&mut a, &mut b);
     b.inner_packets();
-    b.slot.table_mut().remove(&a.slot.keys.public_key());
+    b.slot.table_mut().remove(&a.slot.keys()[0].public_key());
     a.send(&frame(&datagram(1, &[1; 10])));
     carry(&mut a, &mut b);
     assert!(b.inner_packets().is_empty());

@@ -23,7 +23,9 @@ pub(crate) fn run(slots: &[Arc<Running>], stop: &EventFd) {
     let mut scratch = vec![0; MAX_WRITTEN];
     while wait_only(stop, TICK_MS) {
         for running in slots {
-            running.slot.keys.gate.reset_count();
+            for own in running.slot.keys().iter() {
+                own.gate.reset_count();
+            }
             let table = running.slot.table();
             for peer in table.peers() {
                 tick(running, peer, &mut scratch);

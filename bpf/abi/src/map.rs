@@ -130,10 +130,11 @@ pub mod send_state {
 wire! {
     /// Map `send_rows`: how a packet is tagged and where it leaves.
     pub struct SendRow as "send_row" {
-        /// Drawn by the receiver, 40 bits.
-        pub label: u64,
-        /// Must equal the peer's epoch of `slot`.
-        pub epoch: u64,
+        /// By slot: drawn by the receiver, 40 bits. Two while a switch of epochs is under way.
+        pub label: [u64; SLOTS],
+        /// By slot: the label's epoch, 0 = no label. Counts only while it is the peer's epoch of
+        /// that slot; packets take the peer's `tx_slot` if they can, else the other.
+        pub epoch: [u64; SLOTS],
         /// End of the pair's proof, or of the refusal.
         pub not_after: u64,
         /// Key of map `peers`.
@@ -143,8 +144,8 @@ wire! {
         /// The agent's handle of the remote pod; another handle is another pod, so conntrack
         /// entries of the former don't count.
         pub remote: u32,
-        /// Slot to leave by.
-        pub slot: u8,
+        /// Zero.
+        pub reserved: u8,
         /// [`send_state`].
         pub state: u8,
         /// Number of the drop reason of a REFUSED row.
@@ -198,6 +199,12 @@ wire! {
         pub lease_until: u64,
         /// Epoch of each slot with that peer, 0 = unused.
         pub slot_epoch: [u64; SLOTS],
+        /// Nothing passes under a slot's keys later than this (EPOCH_TOO_OLD).
+        pub slot_until: [u64; SLOTS],
+        /// Slot that packets to it leave by. One write of this switches every pair at once.
+        pub tx_slot: u32,
+        /// Zero.
+        pub reserved: u32,
     }
 }
 

@@ -118,6 +118,8 @@ reasons! {
         "a program runs before the agent has configured it: start the agent";
     39 HoldLimited "HOLD_LIMITED"
         "the pod sends more packets to pods it has no authenticated pair with than may wait: scanning?";
+    40 EpochTooOld "EPOCH_TOO_OLD"
+        "the keys with that node are two epochs old and were never renewed: `signetctl peers` says why; can the two nodes reach each other on the channel port and both WireGuard ports?";
 
     200 WgReplay "WG_REPLAY"
         "a WireGuard packet came twice or far too late: replayed, or reordered beyond the window";

@@ -66,6 +66,9 @@ fn speaker(
     if peer.slot_epoch[slot] != row.epoch || row.epoch as u8 != tag.epoch {
         return Err(DropReason::EpochMismatch);
     }
+    if peer.slot_until[slot] <= now {
+        return Err(DropReason::EpochTooOld);
+    }
     if row.not_after <= now {
         return Err(DropReason::LabelExpired);
     }

@@ -70,7 +70,7 @@ pub(crate) fn send(
         handle: usable.row.remote,
     };
     admit::labelled(state, now, packet, endpoint, remote, Direction::Egress)?;
-    let tag = Tag::new(usable.row.epoch, usable.row.label);
+    let tag = Tag::new(usable.row.epoch[usable.slot], usable.row.label[usable.slot]);
     Ok(Verdict::Redirect {
         ifindex: usable.device,
         bytes: tag::add(packet, ip, tag)?,
@@ -79,6 +79,7 @@ pub(crate) fn send(
 
 struct Usable {
     row: SendRow,
+    slot: usize,
     device: u32,
 }
 
@@ -100,16 +101,27 @@ fn usable_row(
         let reason = DropReason::try_from(row.reason).unwrap_or(DropReason::AuthenticationFailed);
         return Err(reason.into());
     }
-    let slot = usize::from(row.slot) % SLOTS;
     let peer = state
         .peers
         .get(&row.peer)
         .filter(|peer| peer.lease_until > now)
         .ok_or(DropReason::LeaseExpired)?;
-    // The slot moved on to another epoch under the row, or is not there at all.
-    let device = state.config.slot_ifindex[slot];
-    if row.state != send_state::PAIRED || peer.slot_epoch[slot] != row.epoch || device == 0 {
+    // A label whose slot moved on to another epoch is none, nor is one whose slot is not there.
+    let usable = |slot: &usize| {
+        row.state == send_state::PAIRED
+            && row.epoch[*slot] != 0
+            && row.epoch[*slot] == peer.slot_epoch[*slot]
+            && state.config.slot_ifindex[*slot] != 0
+    };
+    let preferred = peer.tx_slot as usize % SLOTS;
+    // A pair that has no label there yet, or could not be given one, takes the other way.
+    let slots = [preferred, preferred ^ 1];
+    let Some(slot) = slots.into_iter().find(usable) else {
         return Ok(Err(DropReason::EpochMismatch));
+    };
+    if peer.slot_until[slot] <= now {
+        return Err(DropReason::EpochTooOld.into());
     }
-    Ok(Ok(Usable { row, device }))
+    let device = state.config.slot_ifindex[slot];
+    Ok(Ok(Usable { row, slot, device }))
 }

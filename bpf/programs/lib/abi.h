@@ -97,6 +97,7 @@ enum drop_reason {
 	DROP_HOST_WITHOUT_LABEL = 37,
 	DROP_NOT_CONFIGURED = 38,
 	DROP_HOLD_LIMITED = 39,
+	DROP_EPOCH_TOO_OLD = 40,
 };
 
 struct addr {
@@ -174,26 +175,26 @@ _Static_assert(__builtin_offsetof(struct send_key, generation) == 4, "send_key.g
 _Static_assert(__builtin_offsetof(struct send_key, dst) == 8, "send_key.dst");
 
 struct send_row {
-	__u64 label;
-	__u64 epoch;
+	__u64 label[2];
+	__u64 epoch[2];
 	__u64 not_after;
 	__u32 peer;
 	__u32 class;
 	__u32 remote;
-	__u8 slot;
+	__u8 reserved;
 	__u8 state;
 	__u16 reason;
 };
-_Static_assert(sizeof(struct send_row) == 40, "send_row");
+_Static_assert(sizeof(struct send_row) == 56, "send_row");
 _Static_assert(__builtin_offsetof(struct send_row, label) == 0, "send_row.label");
-_Static_assert(__builtin_offsetof(struct send_row, epoch) == 8, "send_row.epoch");
-_Static_assert(__builtin_offsetof(struct send_row, not_after) == 16, "send_row.not_after");
-_Static_assert(__builtin_offsetof(struct send_row, peer) == 24, "send_row.peer");
-_Static_assert(__builtin_offsetof(struct send_row, class) == 28, "send_row.class");
-_Static_assert(__builtin_offsetof(struct send_row, remote) == 32, "send_row.remote");
-_Static_assert(__builtin_offsetof(struct send_row, slot) == 36, "send_row.slot");
-_Static_assert(__builtin_offsetof(struct send_row, state) == 37, "send_row.state");
-_Static_assert(__builtin_offsetof(struct send_row, reason) == 38, "send_row.reason");
+_Static_assert(__builtin_offsetof(struct send_row, epoch) == 16, "send_row.epoch");
+_Static_assert(__builtin_offsetof(struct send_row, not_after) == 32, "send_row.not_after");
+_Static_assert(__builtin_offsetof(struct send_row, peer) == 40, "send_row.peer");
+_Static_assert(__builtin_offsetof(struct send_row, class) == 44, "send_row.class");
+_Static_assert(__builtin_offsetof(struct send_row, remote) == 48, "send_row.remote");
+_Static_assert(__builtin_offsetof(struct send_row, reserved) == 52, "send_row.reserved");
+_Static_assert(__builtin_offsetof(struct send_row, state) == 53, "send_row.state");
+_Static_assert(__builtin_offsetof(struct send_row, reason) == 54, "send_row.reason");
 
 struct recv_key {
 	__u64 label;
@@ -226,10 +227,16 @@ _Static_assert(__builtin_offsetof(struct recv_row, addrs) == 40, "recv_row.addrs
 struct peer {
 	__u64 lease_until;
 	__u64 slot_epoch[2];
+	__u64 slot_until[2];
+	__u32 tx_slot;
+	__u32 reserved;
 };
-_Static_assert(sizeof(struct peer) == 24, "peer");
+_Static_assert(sizeof(struct peer) == 48, "peer");
 _Static_assert(__builtin_offsetof(struct peer, lease_until) == 0, "peer.lease_until");
 _Static_assert(__builtin_offsetof(struct peer, slot_epoch) == 8, "peer.slot_epoch");
+_Static_assert(__builtin_offsetof(struct peer, slot_until) == 24, "peer.slot_until");
+_Static_assert(__builtin_offsetof(struct peer, tx_slot) == 40, "peer.tx_slot");
+_Static_assert(__builtin_offsetof(struct peer, reserved) == 44, "peer.reserved");
 
 struct policy_key {
 	__u32 prefix_len;

@@ -6,6 +6,14 @@
 #include "hold.h"
 #include "tag.h"
 
+/* Whether the row has a label for the slot, of the epoch that the slot is in. */
+static __always_inline int labelled_in(const struct send_row *row, const struct peer *peer,
+				       const struct config *c, __u32 slot)
+{
+	return row->epoch[slot & 1] && row->epoch[slot & 1] == peer->slot_epoch[slot & 1] &&
+	       c->slot_ifindex[slot & 1];
+}
+
 /* `holdable`: the packet comes for the first time; held ones never go back, or they would loop. */
 static __noinline int send(struct __sk_buff *skb, struct packet *p, const struct config *c,
 			   struct endpoint *ep, __u32 holdable)
@@ -30,15 +38,18 @@ static __noinline int send(struct __sk_buff *skb, struct packet *p, const struct
 
 			return drop(p, refused ? refused : DROP_AUTHENTICATION_FAILED);
 		}
-		slot = row->slot & 1;
 		peer = bpf_map_lookup_elem(&peers, &p->peer);
 		if (!peer || peer->lease_until <= p->now)
 			return drop(p, DROP_LEASE_EXPIRED);
-		/* The slot moved on to another epoch under the row, or is not there. */
-		if (row->state != SEND_PAIRED || peer->slot_epoch[slot] != row->epoch ||
-		    !c->slot_ifindex[slot]) {
+		slot = peer->tx_slot & 1;
+		/* A pair that has no label there yet, or could not be given one. */
+		if (!labelled_in(row, peer, c, slot))
+			slot ^= 1;
+		if (row->state != SEND_PAIRED || !labelled_in(row, peer, c, slot)) {
 			missing = DROP_EPOCH_MISMATCH;
 			row = 0;
+		} else if (peer->slot_until[slot] <= p->now) {
+			return drop(p, DROP_EPOCH_TOO_OLD);
 		}
 	}
 	if (!(c->flags & CONFIG_HOLD) || !c->hold_ifindex)
@@ -56,7 +67,7 @@ static __noinline int send(struct __sk_buff *skb, struct packet *p, const struct
 	reason = admit_labelled(p, ep, 1);
 	if (reason)
 		return drop(p, reason);
-	reason = tag_add(skb, p, TAG(row->epoch, row->label));
+	reason = tag_add(skb, p, TAG(row->epoch[slot & 1], row->label[slot & 1]));
 	if (reason)
 		return drop(p, reason);
 	count_passed(skb, p->hook);

@@ -79,7 +79,13 @@ async fn serve(args: &RunArgs) -> Result<()> {
     }
     let admin = listen_unix(&args.admin_socket)?;
     let (metrics, catalog) = Metrics::register();
-    let service = Arc::new(Service::new(opened, time, args.svid_ttl, metrics)?);
+    let service = Arc::new(Service::new(
+        opened,
+        time,
+        args.svid_ttl,
+        args.epochs(),
+        metrics,
+    )?);
     let svid = SvidStore::new(service.own_svid()?);
 
     let bundle = args.data_dir.join("bundle.pem");

@@ -16,6 +16,7 @@ use signet_crypto::{
     tls::TrustStore,
     x509::{csr, profile::Purpose},
 };
+use signet_identity_api::v1::Epochs;
 use signet_identity_core::{
     authority::{Authorities, Issued, Leaf},
     cluster::NodeUid,
@@ -40,6 +41,8 @@ pub(crate) struct Service {
     pub(crate) trust: TrustStore,
     pub(crate) time: TimeSource,
     pub(crate) ttl: Duration,
+    /// When agents renew the keys between nodes.
+    pub(crate) epochs: Epochs,
     pub(crate) metrics: Metrics,
     pub(crate) started_ms: u64,
     authorities: RwLock<Authorities>,
@@ -54,6 +57,7 @@ impl Service {
         opened: Opened,
         time: TimeSource,
         ttl: Duration,
+        epochs: Epochs,
         metrics: Metrics,
     ) -> Result<Self, StoreError> {
         let Opened {
@@ -78,6 +82,7 @@ impl Service {
             store,
             time,
             ttl,
+            epochs,
             metrics,
         };
         service.show_authorities();

@@ -10,6 +10,7 @@ mod audit;
 mod bad_input;
 mod cni;
 mod dry_run;
+mod epochs;
 mod first_contact;
 mod hand_over;
 mod hostile;

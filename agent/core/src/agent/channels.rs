@@ -10,7 +10,7 @@ use crate::{
     facts::NodeFacts,
     ids::{ConnId, Epoch, NodeUid, PeerId},
     io::Output,
-    peer::{Dial, Peer},
+    peer::{Dial, Peer, channel::Channel},
     wire::{Message, pb},
 };
 
@@ -75,6 +75,7 @@ impl Agent {
         };
         let Some(facts) = &peer.facts else { return };
         peer.dial = Dial::Dialling { failures };
+        peer.dialled = peer.highest;
         ctx.counters.dials += 1;
         ctx.push(Output::Dial {
             node: node.clone(),
@@ -164,7 +165,15 @@ impl Agent {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
-        peer.greetings.remove(&conn);
+        let greeted = peer.greetings.remove(&conn).is_none();
+        if !greeted && peer.channel.is_some() {
+            // The other one stays; whoever still wants another does not ask at once.
+            let at = ctx.now.boot + ctx.backoff(retry, 4);
+            peer.dial = match peer.dial {
+                Dial::Idle => Dial::Waiting { at, failures: 0 },
+                dial @ (Dial::Waiting { .. } | Dial::Dialling { .. }) => dial,
+            };
+        }
         let current = peer
             .channel
             .as_ref()
@@ -272,22 +281,22 @@ impl Agent {
         self.drop_idle_pair(key, ctx);
     }
 
-    /// The epoch that rows of this peer are in; 0 if there are none.
+    pub(super) fn channel_mut(&mut self, node: &NodeUid) -> Option<&mut Channel> {
+        self.peers.get_mut(node)?.channel.as_mut()
+    }
+
+    /// The epoch that packets to this peer leave in; 0 if there is no row to send by.
     pub(super) fn live_epoch(&self, node: &NodeUid) -> Epoch {
         let Some(peer) = self.peers.get(node) else {
             return Epoch(0);
         };
-        let used = |epoch: Epoch| {
-            self.pairs
-                .iter()
-                .any(|(_, pair)| pair.node == *node && pair.uses(epoch))
-        };
-        let live = peer
-            .slots
-            .iter()
-            .flatten()
-            .filter(|keys| keys.adopted || used(keys.epoch));
-        live.map(|keys| keys.epoch).max().unwrap_or_default()
+        let used = |epoch: Epoch| self.pairs.with_node(node).any(|pair| pair.uses(epoch));
+        let taken_over = peer.keys(peer.tx).is_some_and(|keys| keys.adopted);
+        if taken_over || used(peer.tx) {
+            peer.tx
+        } else {
+            Epoch(0)
+        }
     }
 }
 

@@ -319,7 +319,7 @@ impl Agent {
             return;
         };
         // Where a proof is under way, it is of the certificate of before.
-        let under_way = |pair: &Pair| pair.ask.is_some() || pair.grant.is_some();
+        let under_way = |pair: &Pair| pair.ask.is_some() || !pair.grants.is_empty();
         let pairs = self.pairs.iter();
         let shown: BTreeSet<NodeUid> = pairs
             .filter(|(key, pair)| key.local == *pod && under_way(pair))

@@ -32,24 +32,31 @@ impl Agent {
             };
             let not_after = self.limit(&key, pair);
             let node = pair.node.clone();
-            let Some(grant) = pair.grant.filter(|grant| grant.not_after != not_after) else {
+            let grants = pair.grants.iter();
+            let changed: Vec<_> = grants
+                .filter(|grant| grant.not_after != not_after)
+                .collect();
+            if changed.is_empty() {
                 continue;
-            };
-            if let Some(pair) = self.pairs.of_mut(&key) {
-                pair.grant = Some(Grant { not_after, ..grant });
             }
-            self.write_grant(&key, ctx);
+            for grant in changed {
+                if let Some(pair) = self.pairs.of_mut(&key) {
+                    pair.grants.put(Grant { not_after, ..grant });
+                }
+                self.write_grant(&key, grant.epoch, ctx);
+                let peer = self.peers.get(&node);
+                let peer = peer.filter(|peer| peer.epochs().contains(&grant.epoch));
+                if let Some(channel) = peer.and_then(|peer| peer.channel.as_ref()) {
+                    let extend = pb::LabelExtend {
+                        src_pod: key.remote.as_str().to_owned(),
+                        dst_pod: key.local.as_str().to_owned(),
+                        epoch: grant.epoch.0,
+                        not_after_unix_ms: wall_ms(not_after, ctx),
+                    };
+                    ctx.send(channel.conn, &Message::LabelExtend(extend));
+                }
+            }
             self.write_sends(&key, ctx);
-            let channel = self.peers.get(&node).and_then(|peer| peer.channel.as_ref());
-            if let Some(channel) = channel.filter(|channel| channel.epoch() == Some(grant.epoch)) {
-                let extend = pb::LabelExtend {
-                    src_pod: key.remote.as_str().to_owned(),
-                    dst_pod: key.local.as_str().to_owned(),
-                    epoch: grant.epoch.0,
-                    not_after_unix_ms: wall_ms(not_after, ctx),
-                };
-                ctx.send(channel.conn, &Message::LabelExtend(extend));
-            }
             if let Some(session) = self.session(&key, ctx.now)
                 && let Some(pair) = self.pairs.of_mut(&key)
                 && pair
@@ -75,13 +82,11 @@ impl Agent {
         let Some(pair) = self.pairs.of_mut(key) else {
             return;
         };
-        if pair
-            .permit
-            .is_none_or(|before| before.label != permit.label)
-        {
+        let before = pair.permits.of(permit.epoch);
+        if before.is_none_or(|before| before.label != permit.label) {
             ctx.counters.labels_received += 1;
         }
-        pair.permit = Some(permit);
+        pair.permits.put(permit);
         self.step(key, ctx);
     }
 
@@ -96,13 +101,13 @@ impl Agent {
         let Some(pair) = self.pairs.of_mut(key) else {
             return;
         };
-        let Some(permit) = pair.permit.filter(|permit| permit.epoch == epoch) else {
+        let Some(permit) = pair.permits.of(epoch) else {
             return;
         };
         let extended = Permit { until, ..permit };
-        pair.permit = Some(extended);
-        if pair.sending == Some(permit) {
-            pair.sending = Some(extended);
+        pair.permits.put(extended);
+        if pair.sending.of(epoch) == Some(permit) {
+            pair.sending.put(extended);
             self.write_sends(key, ctx);
         }
     }
@@ -138,11 +143,13 @@ impl Agent {
             let session = pair.session.as_ref()?;
             let known = self.endpoints.of_pod(&key.local)?.known.as_ref()?;
             let entry = self.directory.entry(&key.remote);
-            let grant = pair.grant?;
+            let sending = pair.sending.newest().map(|permit| permit.epoch);
+            let grant = sending.and_then(|epoch| pair.grants.of(epoch));
+            let grant = grant.or(pair.grants.newest())?;
             // What is over may have ended because the engine has other keys now.
             let live = !matches!(what, AuditKind::Closed(_));
             let peer = self.peers.get(&pair.node).filter(|_| live);
-            let slots = self.engine.slots.as_ref().filter(|_| live);
+            let keys = peer.and_then(|peer| peer.keys(grant.epoch));
             Some(AuditRecord {
                 what,
                 local: key.local.clone(),
@@ -159,10 +166,8 @@ impl Agent {
                 key_exchange: session.key_exchange.clone(),
                 cipher: session.cipher.clone(),
                 epoch: grant.epoch,
-                local_key: slots.map(|slots| slots[grant.epoch.slot().index()].0),
-                remote_key: peer
-                    .and_then(|peer| peer.keys(grant.epoch))
-                    .map(|keys| keys.public_key),
+                local_key: keys.map(|keys| keys.own_key),
+                remote_key: keys.map(|keys| keys.public_key),
                 not_after: grant.not_after,
             })
         };
@@ -210,13 +215,13 @@ impl Agent {
             .of_pod(&key.local)
             .map(|endpoint| endpoint.index);
         if let Some(endpoint) = self.endpoints.of_pod(&key.local)
-            && pair.sending.is_some()
+            && !pair.sending.is_empty()
         {
             for address in &pair.addresses {
                 ctx.bpf(MapOp::RemoveSend(endpoint.send_key(*address)));
             }
         }
-        for grant in pair.grant.iter().chain(&pair.old_grants) {
+        for grant in pair.grants.iter() {
             ctx.bpf(MapOp::RemoveRecv(grant.label));
             self.labels.free(grant.label);
         }
@@ -237,7 +242,7 @@ impl Agent {
         }
         self.forget_remote(&key.remote);
         self.review_allowed(&node, ctx);
-        self.review_slots(&node, ctx);
+        self.review_switch(&node, ctx);
     }
 
     pub(super) fn send_revoke(&self, key: &PairKey, node: &NodeUid, ctx: &mut Ctx<'_>) {

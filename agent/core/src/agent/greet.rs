@@ -54,12 +54,15 @@ impl Agent {
             proof_nonce: nonce.to_vec(),
             last_epoch: peer.highest.0,
             live_epoch: live.0,
+            follows: peer.dialled.0,
         };
+        let follows = peer.dialled;
         peer.greetings.insert(
             conn,
             Greeting {
                 connected,
                 nonce,
+                follows,
                 deadline,
             },
         );
@@ -103,8 +106,14 @@ impl Agent {
                     .channel
                     .as_ref()
                     .is_some_and(|c| c.instance < channel.instance);
+                let renews = peer
+                    .channel
+                    .as_ref()
+                    .is_some_and(|c| c.follows < channel.follows);
                 let reason = if newer {
                     pb::ByeReason::Replaced
+                } else if renews {
+                    pb::ByeReason::Renewed
                 } else {
                     pb::ByeReason::Glare
                 };
@@ -126,6 +135,8 @@ impl Agent {
 
     pub(super) fn open_channel(&mut self, node: &NodeUid, channel: Channel, ctx: &mut Ctx<'_>) {
         let conn = channel.conn;
+        let (theirs, client) = (channel.their_live, channel.role == ChannelRole::Client);
+        let own = self.live_epoch(node);
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
@@ -136,6 +147,7 @@ impl Agent {
             Dial::Dialling { .. } => Dial::Dialling { failures: 0 },
         };
         peer.problem = None;
+        peer.their_tx = theirs;
         let (expires, keeps) = (channel.peer_expires, channel.keeps);
         peer.channel = Some(channel);
         ctx.counters.channels_opened += 1;
@@ -149,7 +161,18 @@ impl Agent {
         if keeps {
             self.say_kept(node, ctx);
         }
-        self.begin_slot(node, ctx);
+        self.settle(node, theirs, ctx);
+        // A node that is half-way through a switch first leaves the slot that is to be filled.
+        let apart = own.0 != 0 && theirs.0 != 0 && own != theirs;
+        if apart && client {
+            let at = ctx.boot() + MOVE_OUT;
+            if let Some(channel) = self.channel_mut(node) {
+                channel.offer_at = Some(at);
+            }
+        } else {
+            self.begin_slot(node, ctx);
+        }
+        self.step_node(node, ctx);
     }
 
     /// All that was agreed with the boot before died with it.
@@ -169,10 +192,14 @@ impl Agent {
     }
 }
 
+/// How long packets that have left a node may be under way to the other.
+const MOVE_OUT: std::time::Duration = std::time::Duration::from_secs(1);
+
 fn contender(channel: &Channel) -> Contender<'_> {
     Contender {
         boot_id: &channel.boot_id,
         instance: channel.instance,
+        follows: channel.follows,
         client: &channel.client,
     }
 }

@@ -97,12 +97,12 @@ impl Agent {
         let pairs = self.pairs.iter().filter(|(_, pair)| pair.node == *node);
         let mut labels: Vec<Label> = if granted {
             pairs
-                .flat_map(|(_, pair)| pair.grant.iter().chain(&pair.old_grants))
+                .flat_map(|(_, pair)| pair.grants.iter())
                 .map(|grant| grant.label)
                 .collect()
         } else {
             pairs
-                .flat_map(|(_, pair)| pair.sending.iter().chain(&pair.permit))
+                .flat_map(|(_, pair)| pair.sending.iter().chain(pair.permits.iter()))
                 .map(|permit| permit.label)
                 .collect()
         };
@@ -125,10 +125,12 @@ impl Agent {
         } else {
             for (key, row) in &self.adoption.send {
                 match row {
-                    SendRow::Paired { label, epoch, .. } if is_theirs(*epoch, &key.destination) => {
-                        labels.push(*label);
+                    SendRow::Paired { tags, .. } => {
+                        let tags = tags.iter().flatten();
+                        let theirs = tags.filter(|tag| is_theirs(tag.epoch, &key.destination));
+                        labels.extend(theirs.map(|tag| tag.label));
                     }
-                    SendRow::Paired { .. } | SendRow::Refused { .. } => {}
+                    SendRow::Refused { .. } => {}
                 }
             }
         }

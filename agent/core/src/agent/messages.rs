@@ -9,7 +9,6 @@ use crate::{
     event::PairEnd,
     ids::{ConnId, Epoch, Label, NodeUid, PodUid},
     io::Output,
-    peer::Peer,
     wire::{self, Message, pb},
 };
 
@@ -54,6 +53,14 @@ impl Agent {
             Message::SlotReady(ready) => self.on_slot_ready(node, &ready, ctx),
             Message::SlotRefuse(refuse) => self.on_slot_refuse(node, &refuse, ctx),
             Message::SlotRetire(retire) => self.on_slot_retire(node, Epoch(retire.epoch), ctx),
+            Message::SlotPrepared(prepared) => {
+                self.on_slot_prepared(node, Epoch(prepared.epoch), ctx);
+                Ok(())
+            }
+            Message::SlotTx(tx) => {
+                self.on_slot_tx(node, Epoch(tx.epoch), ctx);
+                Ok(())
+            }
             Message::ProofReq(request) => self.on_proof_req(node, conn, request, ctx),
             Message::Proof(proof) => self.on_proof(node, conn, &proof, ctx),
             Message::Label(label) => {
@@ -63,7 +70,8 @@ impl Agent {
                 let key = pair_key(label.src_pod, label.dst_pod);
                 let epoch = Epoch(label.epoch);
                 let until = boot_at(label.not_after_unix_ms, ctx);
-                let expected = self.peers.get(node).and_then(Peer::epoch) == Some(epoch);
+                let peer = self.peers.get(node);
+                let expected = peer.is_some_and(|peer| peer.epochs().contains(&epoch));
                 if expected && self.is_with(&key, node) {
                     if let Some(channel) = self
                         .peers

@@ -12,13 +12,13 @@ use crate::{
     agent::Agent,
     authn::{
         label::PairKey,
-        pair::{Answer, Ask, Grant, Pair},
+        pair::{Answer, Ask, Grant, Pair, Permit},
         want::Want,
     },
     effects::Ctx,
     event::{AuditKind, Event, PairEnd},
     ids::{Epoch, NodeUid},
-    rows::{MapOp, RecvRow, SendRow},
+    rows::{MapOp, RecvRow, SendRow, Tag},
     wire::{Message, pb},
 };
 
@@ -65,7 +65,9 @@ impl Agent {
             }
             return self.request_svid(&key.local, ctx);
         }
-        let Some(epoch) = self.peers.get(&node).and_then(|peer| peer.epoch()) else {
+        let epochs = self.peers.get(&node).map(|peer| peer.epochs());
+        let epochs = epochs.unwrap_or_default();
+        let Some(epoch) = epochs.last().copied() else {
             if active || pair.has_rows() {
                 self.ensure_channel(&node, ctx);
             }
@@ -75,12 +77,15 @@ impl Agent {
         if !self.may_grant(key, &node, epoch, &entry, ctx.boot()) {
             return;
         }
-        if !self.allows(key, &node, epoch, ctx) {
-            return;
+        for epoch in &epochs {
+            if self.allows(key, &node, *epoch, ctx) {
+                self.grant(key, &node, *epoch, &entry, ctx);
+            }
         }
-        self.grant(key, &node, epoch, &entry, ctx);
         self.answer(key, &node, epoch, ctx);
-        self.send_rows(key, epoch, ctx);
+        for of in &epochs {
+            self.send_rows(key, *of, *of == epoch, ctx);
+        }
     }
 
     /// Every pair with this node.
@@ -190,7 +195,7 @@ impl Agent {
         pair.node_expires = channel.peer_expires;
         pair.ask.is_some_and(|ask| ask.proven)
             || !pair.answers.is_empty()
-            || pair.grant.is_some_and(|grant| grant.epoch == epoch)
+            || pair.grants.of(epoch).is_some()
     }
 
     /// Whether the engine accepts the remote pod's addresses from this peer; asks it to, if not.
@@ -229,7 +234,7 @@ impl Agent {
         let Some(pair) = self.pairs.of(key) else {
             return;
         };
-        if pair.grant.is_some_and(|grant| grant.epoch == epoch) {
+        if pair.grants.of(epoch).is_some() {
             return;
         }
         let not_after = self.limit(key, pair);
@@ -248,8 +253,8 @@ impl Agent {
         let Some(pair) = self.pairs.of_mut(key) else {
             return;
         };
-        pair.old_grants.extend(pair.grant.replace(grant));
-        self.write_grant(key, ctx);
+        pair.grants.put(grant);
+        self.write_grant(key, epoch, ctx);
         ctx.counters.labels_granted += 1;
         // A pair that nobody asked for here: the LABEL follows the answer.
         if self
@@ -257,14 +262,18 @@ impl Agent {
             .of(key)
             .is_some_and(|pair| pair.answers.is_empty())
         {
-            self.send_label(key, node, ctx);
+            self.send_label(key, node, epoch, ctx);
         }
     }
 
     /// Answers the peer's questions: PROOF, then LABEL.
     fn answer(&mut self, key: &PairKey, node: &NodeUid, epoch: Epoch, ctx: &mut Ctx<'_>) {
-        let granted = self.pairs.of(key).and_then(|pair| pair.grant);
-        if granted.is_none_or(|grant| grant.epoch != epoch) {
+        let granted = self
+            .pairs
+            .of(key)
+            .map(|pair| pair.grants)
+            .unwrap_or_default();
+        if granted.of(epoch).is_none() {
             return;
         }
         let answers = self.take_answers(key);
@@ -298,23 +307,25 @@ impl Agent {
             ctx.send(channel.conn, &Message::Proof(proof));
         }
         if !answers.is_empty() {
-            self.send_label(key, node, ctx);
+            let mut epochs: Vec<Epoch> = granted.iter().map(|grant| grant.epoch).collect();
+            epochs.sort_unstable();
+            for epoch in epochs {
+                self.send_label(key, node, epoch, ctx);
+            }
         }
     }
 
-    /// Writes the send rows once both directions are granted, and lets held packets go.
-    fn send_rows(&mut self, key: &PairKey, epoch: Epoch, ctx: &mut Ctx<'_>) {
+    /// Writes the send rows once both directions are granted, and lets held packets go. `newest`:
+    /// nothing more is wanted after that.
+    fn send_rows(&mut self, key: &PairKey, epoch: Epoch, newest: bool, ctx: &mut Ctx<'_>) {
         let Some(pair) = self.pairs.of(key) else {
             return;
         };
-        let granted = pair.grant.is_some_and(|grant| grant.epoch == epoch);
-        let Some(permit) = pair
-            .permit
-            .filter(|permit| permit.epoch == epoch && granted)
-        else {
+        let granted = pair.grants.of(epoch).is_some();
+        let Some(permit) = pair.permits.of(epoch).filter(|_| granted) else {
             return;
         };
-        if pair.sending == Some(permit) {
+        if pair.sending.of(epoch) == Some(permit) {
             return;
         }
         let renewal = pair.is_open();
@@ -327,13 +338,20 @@ impl Agent {
         let Some(pair) = self.pairs.of_mut(key) else {
             return;
         };
-        pair.sending = Some(permit);
-        pair.wanted = None;
-        pair.ask = None;
-        pair.failures = 0;
+        pair.sending.put(permit);
+        if newest {
+            pair.wanted = None;
+            pair.ask = None;
+            pair.failures = 0;
+            pair.refused_in = None;
+        }
         let node = pair.node.clone();
-        let fresh = session.as_ref().map(|s| s.id) != pair.session.as_ref().map(|s| s.id);
-        pair.session = session;
+        // A label of the epoch before is no news of a pair that is open.
+        let fresh = session.as_ref().map(|s| s.id) != pair.session.as_ref().map(|s| s.id)
+            && (newest || !renewal);
+        if fresh {
+            pair.session = session;
+        }
         let addresses = pair.addresses.clone();
         self.write_sends(key, ctx);
         let Some(endpoint) = self.endpoints.of_pod(&key.local) else {
@@ -365,7 +383,7 @@ impl Agent {
                 ctx,
             );
         }
-        self.review_slots(&node, ctx);
+        self.review_switch(&node, ctx);
     }
 
     /// The earliest end of all certificates involved.
@@ -381,11 +399,13 @@ impl Agent {
             .unwrap_or_default()
     }
 
-    pub(super) fn write_grant(&self, key: &PairKey, ctx: &mut Ctx<'_>) {
+    pub(super) fn write_grant(&self, key: &PairKey, epoch: Epoch, ctx: &mut Ctx<'_>) {
         let Some(pair) = self.pairs.of(key) else {
             return;
         };
-        let Some(grant) = pair.grant else { return };
+        let Some(grant) = pair.grants.of(epoch) else {
+            return;
+        };
         if let Some(row) = self.recv_row(key, pair, grant) {
             ctx.bpf(MapOp::SetRecv(grant.label, row));
         }
@@ -405,7 +425,37 @@ impl Agent {
         })
     }
 
+    /// The label that a row of a previous instance has stays in the row, for as long as packets leave
+    /// in its epoch.
+    fn take_over_label(&mut self, key: &PairKey) {
+        let (Some(pair), Some(endpoint)) =
+            (self.pairs.of_mut(key), self.endpoints.of_pod(&key.local))
+        else {
+            return;
+        };
+        let peer = self.peers.get(&pair.node);
+        for address in &pair.addresses {
+            let Some(SendRow::Paired {
+                tags, not_after, ..
+            }) = self.adoption.replaced(&endpoint.send_key(*address))
+            else {
+                continue;
+            };
+            for tag in tags.into_iter().flatten() {
+                let keys = peer.and_then(|peer| peer.keys(tag.epoch));
+                if keys.is_some_and(|keys| keys.adopted) && pair.sending.of(tag.epoch).is_none() {
+                    pair.sending.put(Permit {
+                        label: tag.label,
+                        epoch: tag.epoch,
+                        until: not_after,
+                    });
+                }
+            }
+        }
+    }
+
     pub(super) fn write_sends(&mut self, key: &PairKey, ctx: &mut Ctx<'_>) {
+        self.take_over_label(key);
         let Some(pair) = self.pairs.of(key) else {
             return;
         };
@@ -416,27 +466,34 @@ impl Agent {
             return;
         };
         for address in &pair.addresses {
-            let send = endpoint.send_key(*address);
-            self.adoption.replaced(&send);
-            ctx.bpf(MapOp::SetSend(send, row));
+            ctx.bpf(MapOp::SetSend(endpoint.send_key(*address), row));
         }
     }
 
     /// The send row of a pair, as it should be.
     pub(super) fn send_row(&self, key: &PairKey, pair: &Pair) -> Option<SendRow> {
-        let permit = pair.sending?;
-        Some(SendRow::Paired {
+        let until = pair.sending.newest()?.until;
+        let tag = |permit: Permit| Tag {
             label: permit.label,
             epoch: permit.epoch,
+        };
+        Some(SendRow::Paired {
+            tags: pair.sending.slots().map(|permit| permit.map(tag)),
             peer: self.peers.get(&pair.node)?.id,
             class: pair.class,
             remote: pair.remote,
-            not_after: permit.until.min(self.limit(key, pair)),
+            not_after: until.min(self.limit(key, pair)),
         })
     }
 
-    pub(super) fn send_label(&self, key: &PairKey, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let Some(grant) = self.pairs.of(key).and_then(|pair| pair.grant) else {
+    pub(super) fn send_label(
+        &self,
+        key: &PairKey,
+        node: &NodeUid,
+        epoch: Epoch,
+        ctx: &mut Ctx<'_>,
+    ) {
+        let Some(grant) = self.pairs.of(key).and_then(|pair| pair.grants.of(epoch)) else {
             return;
         };
         let channel = self.peers.get(node).and_then(|peer| peer.channel.as_ref());

@@ -44,7 +44,7 @@ impl Agent {
                         MapOp::SetPeer(id, row)
                     }
                     // Peers of a previous instance go with the rows that name them.
-                    None if self.adoption.peers.contains(&id) => continue,
+                    None if self.adoption.peers.contains_key(&id) => continue,
                     None => MapOp::RemovePeer(id),
                 },
                 Place::Endpoint(index, ifindex, addresses) => {
@@ -98,9 +98,8 @@ impl Agent {
         }
         let key = self.labels.owner(label)?;
         let pair = self.pairs.of(key)?;
-        let mut grants = pair.grant.iter().chain(&pair.old_grants);
-        let grant = grants.find(|grant| grant.label == label)?;
-        self.recv_row(key, pair, *grant)
+        let grant = pair.grants.iter().find(|grant| grant.label == label)?;
+        self.recv_row(key, pair, grant)
     }
 }
 

@@ -146,6 +146,8 @@ impl Agent {
         let Some(bundle) = self.trust.clone() else {
             return Next::Wait;
         };
+        let peer = self.peers.get(node);
+        let granting = peer.is_some_and(|peer| peer.epoch().is_some());
         let Some(channel) = self
             .peers
             .get_mut(node)
@@ -159,7 +161,7 @@ impl Agent {
                 "the directory gives its node another identity",
             );
         }
-        if channel.epoch().is_none() {
+        if !granting {
             return refuse(Refusal::NoSlot, "no keys are agreed yet");
         }
         if request.authenticator.is_empty() {

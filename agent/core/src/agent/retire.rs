@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
     agent::Agent,
-    authn::{label::PairKey, pair::Grant},
+    authn::label::PairKey,
     effects::Ctx,
     event::{AuditKind, Event, PairEnd},
     ids::{Epoch, NodeUid, Slot},
@@ -44,11 +44,13 @@ impl Agent {
             return;
         };
         let epoch = keys.epoch;
+        peer.forget_epoch(epoch);
         for key in self.pairs.of_node(node) {
             self.drop_epoch(&key, epoch, ctx);
         }
         if keys.adopted {
             self.adoption.withdraw_epoch(epoch, keys.allowed(), ctx);
+            self.tell_tx(node, ctx);
         }
         self.write_peer(node, ctx);
         self.engine.remove_peer(node, &keys, ctx);
@@ -65,37 +67,38 @@ impl Agent {
             return;
         };
         let was_open = pair.is_open();
-        let sends = pair.sending.is_some_and(|permit| permit.epoch == epoch);
-        let grants = pair.grant.is_some_and(|grant| grant.epoch == epoch);
-        if was_open && (sends || grants) {
+        let sends = pair.sending.of(epoch).is_some();
+        let other = |held: Epoch| held != epoch;
+        let stays = pair.grants.iter().any(|grant| other(grant.epoch))
+            && pair.sending.iter().any(|permit| other(permit.epoch));
+        if was_open && !stays {
             self.audit(key, AuditKind::Closed(PairEnd::KeysGone), ctx);
         }
         let endpoint = self.endpoints.of_pod(&key.local);
         let Some(pair) = self.pairs.of_mut(key) else {
             return;
         };
-        if sends {
-            pair.sending = None;
-            if let Some(endpoint) = endpoint {
-                for address in &pair.addresses {
-                    ctx.bpf(MapOp::RemoveSend(endpoint.send_key(*address)));
-                }
+        pair.permits.take(epoch);
+        // A label of another epoch stays in the row; this one counts no more once the slot is empty.
+        if pair.sending.take(epoch).is_some()
+            && pair.sending.is_empty()
+            && let Some(endpoint) = endpoint
+        {
+            for address in &pair.addresses {
+                ctx.bpf(MapOp::RemoveSend(endpoint.send_key(*address)));
             }
         }
-        pair.permit = pair.permit.filter(|permit| permit.epoch != epoch);
-        if grants {
-            pair.old_grants.extend(pair.grant.take());
+        let gone = pair.grants.take(epoch);
+        if sends && !pair.sending.is_empty() {
+            self.write_sends(key, ctx);
         }
-        let (gone, stay) = pair
-            .old_grants
-            .iter()
-            .partition(|grant| grant.epoch == epoch);
-        pair.old_grants = stay;
-        let gone: Vec<Grant> = gone;
-        for grant in gone {
+        if let Some(grant) = gone {
             ctx.bpf(MapOp::RemoveRecv(grant.label));
             self.labels.free(grant.label);
         }
+        let Some(pair) = self.pairs.of_mut(key) else {
+            return;
+        };
         if was_open && !pair.is_open() {
             pair.session = None;
             ctx.counters.pairs_closed += 1;
@@ -126,32 +129,20 @@ impl Agent {
         {
             self.vacate(node, epoch.slot(), ctx);
         }
-        let Some(epoch) = channel.epoch() else { return };
-        // Pairs that had not moved over stay where they are until there is a channel again.
-        let older = self
-            .peers
-            .get_mut(node)
-            .and_then(|peer| peer.slots[epoch.slot().other().index()].as_mut());
-        if let Some(older) = older.filter(|older| !older.adopted) {
-            let mut pairs = self.pairs.with_node(node);
-            if pairs.any(|pair| pair.uses(older.epoch)) {
-                older.retire = None;
-            }
-        }
+        self.note_stuck(node, &channel, ctx);
     }
 
-    /// Keys that no pair uses any more retire after a grace for packets under way.
+    /// Keys that neither node sends under any more retire after a grace for packets under way.
     pub(super) fn review_slots(&mut self, node: &NodeUid, ctx: &mut Ctx<'_>) {
-        let grace = ctx.boot() + self.config.timers.slot_grace;
-        let pairs = &self.pairs;
+        let grace = self.epochs.within(self.config.timers.slot_grace, 3);
+        let grace = ctx.boot() + grace;
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
-        let Some(current) = peer.epoch() else { return };
+        let (tx, theirs) = (peer.tx, peer.their_tx);
         for keys in peer.slots.iter_mut().flatten() {
-            let epoch = keys.epoch;
-            let used = || pairs.with_node(node).any(|pair| pair.uses(epoch));
-            if epoch != current && !keys.adopted && !used() {
+            let over = keys.epoch < tx && keys.epoch != theirs;
+            if over && !keys.adopted {
                 keys.retire = Some(keys.retire.map_or(grace, |at| at.min(grace)));
             }
         }

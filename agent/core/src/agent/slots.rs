@@ -16,7 +16,7 @@ use crate::{
     io::{ChannelRole, TunnelEvent},
     peer::{
         channel::{Channel, Negotiation},
-        slot::{Command, Keys, Waiting, next_epoch},
+        slot::{Command, Keys, Own, Waiting, next_epoch},
     },
     wire::{Message, pb},
 };
@@ -53,7 +53,12 @@ impl Agent {
                     Command::Remove => {}
                 }
             }
-            TunnelEvent::Handshake { slot, peer } => self.on_handshake(slot, peer),
+            TunnelEvent::KeyRenewed {
+                seq: _,
+                slot,
+                public_key,
+            } => self.engine.key_renewed(slot, public_key),
+            TunnelEvent::Handshake { slot, peer } => self.on_handshake(slot, peer, ctx),
             TunnelEvent::Gone => self.engine.gone(),
         }
     }
@@ -86,12 +91,13 @@ impl Agent {
             highest.max(channel.their_last),
             live.max(channel.their_live),
         );
+        let (own, port) = slots[epoch.slot().index()];
         channel.negotiation = Negotiation::Offered {
             epoch,
+            own: (own, port),
             tries,
             deadline,
         };
-        let (own, port) = slots[epoch.slot().index()];
         let offer = pb::SlotOffer {
             epoch: epoch.0,
             wg_public_key: own.as_bytes().to_vec(),
@@ -131,7 +137,11 @@ impl Agent {
             ctx.send(conn, &Message::SlotRefuse(refuse));
             return Ok(());
         }
-        self.set_keys(node, &remote, ctx)
+        let Some(slots) = self.engine.slots else {
+            return Ok(());
+        };
+        let own = slots[remote.epoch.slot().index()];
+        self.set_keys(node, own, &remote, ctx)
     }
 
     pub(super) fn on_slot_refuse(
@@ -174,20 +184,24 @@ impl Agent {
         let Some(channel) = self.peers.get(node).and_then(|peer| peer.channel.as_ref()) else {
             return Ok(());
         };
-        let offered = matches!(channel.negotiation,
-            Negotiation::Offered { epoch, .. } if epoch == remote.epoch);
-        let context = self.context(channel, &remote);
-        let (true, Some(context)) = (offered, context) else {
-            return Err("an unexpected SLOT_ACCEPT".to_owned());
+        let own = match &channel.negotiation {
+            Negotiation::Offered { epoch, own, .. } if *epoch == remote.epoch => *own,
+            Negotiation::Offered { .. }
+            | Negotiation::Awaiting { .. }
+            | Negotiation::Keying { .. }
+            | Negotiation::Accepted { .. }
+            | Negotiation::Ready { .. } => return Err("an unexpected SLOT_ACCEPT".to_owned()),
         };
+        let context = self.context(channel, own, &remote);
         check(channel, &context, Role::Server, &accept.confirm)?;
-        self.set_keys(node, &remote, ctx)
+        self.set_keys(node, own, &remote, ctx)
     }
 
     /// Empties the slot and gives the new keys to the engine.
     fn set_keys(
         &mut self,
         node: &NodeUid,
+        own: Own,
         remote: &Remote,
         ctx: &mut Ctx<'_>,
     ) -> Result<(), String> {
@@ -200,13 +214,14 @@ impl Agent {
         let Some(channel) = peer.channel.as_ref() else {
             return Ok(());
         };
-        let Some(context) = self.context(channel, remote) else {
+        if !self.engine.is_up() {
             return Err("the engine is gone".to_owned());
-        };
+        }
+        let context = self.context(channel, own, remote);
         let psk = psk(channel.secrets.as_ref(), &context).map_err(|error| error.to_string())?;
         let (conn, initiate) = (channel.conn, channel.role == ChannelRole::Client);
         let underlay = SocketAddr::new(peer.underlay(channel.remote.ip()), remote.port);
-        let keys = Keys::new(remote.epoch, remote.public_key, underlay);
+        let keys = Keys::new(remote.epoch, own.0, remote.public_key, underlay);
         self.engine.set_peer(node, &keys, psk, initiate, conn, ctx);
         let Some(peer) = self.peers.get_mut(node) else {
             return Ok(());
@@ -248,13 +263,17 @@ impl Agent {
         }
     }
 
-    fn on_handshake(&mut self, slot: Slot, key: PublicKey) {
-        let keys = self
-            .peers
-            .values_mut()
-            .filter_map(|peer| peer.slots[slot.index()].as_mut());
-        for keys in keys.filter(|keys| keys.public_key == key) {
-            keys.proven = true;
+    fn on_handshake(&mut self, slot: Slot, key: PublicKey, ctx: &mut Ctx<'_>) {
+        let mut proven = Vec::new();
+        for (node, peer) in &mut self.peers {
+            let keys = peer.slots[slot.index()].as_mut();
+            if let Some(keys) = keys.filter(|keys| keys.public_key == key) {
+                keys.proven = true;
+                proven.push(node.clone());
+            }
+        }
+        for node in proven {
+            self.review_switch(&node, ctx);
         }
     }
 
@@ -278,7 +297,7 @@ impl Agent {
                 // Only those that waited for this: there may be thousands of others.
                 let confirms = |pair: &Pair| {
                     pair.node == node
-                        && pair.grant.is_none_or(|grant| grant.epoch != epoch)
+                        && pair.grants.of(epoch).is_none()
                         && pair
                             .addresses
                             .iter()
@@ -376,10 +395,12 @@ impl Agent {
     /// Packets can go in this epoch: pairs move over.
     fn slot_ready(&mut self, node: &NodeUid, epoch: Epoch, ctx: &mut Ctx<'_>) {
         let force = ctx.boot() + self.config.timers.adoption;
+        self.date_keys(node, epoch, ctx);
         let Some(peer) = self.peers.get_mut(node) else {
             return;
         };
-        if let Some(other) = peer.slots[epoch.slot().other().index()].as_mut() {
+        let other = peer.slots[epoch.slot().other().index()].as_mut();
+        if let Some(other) = other.filter(|other| other.adopted) {
             other.retire = Some(other.retire.map_or(force, |at| at.min(force)));
         }
         let Some(channel) = peer.channel.as_mut() else {
@@ -396,12 +417,13 @@ impl Agent {
             node: node.clone(),
             epoch,
         });
+        self.review_switch(node, ctx);
         self.write_peer(node, ctx);
         if client {
             self.reprove(node, ctx);
         }
         self.step_node(node, ctx);
-        self.review_slots(node, ctx);
+        self.review_switch(node, ctx);
     }
 
     /// Wants every pair with rows of another epoch in the channel's.
@@ -419,8 +441,8 @@ impl Agent {
     }
 
     /// What both ends of a slot agree on, in TLS role order.
-    fn context(&self, channel: &Channel, remote: &Remote) -> Option<SlotContext> {
-        let (own_key, own_port) = self.engine.slots?[remote.epoch.slot().index()];
+    fn context(&self, channel: &Channel, own: Own, remote: &Remote) -> SlotContext {
+        let (own_key, own_port) = own;
         let own = (
             self.config.node_id.clone(),
             self.config.boot_id,
@@ -437,7 +459,7 @@ impl Agent {
             ChannelRole::Client => (own, peer),
             ChannelRole::Server => (peer, own),
         };
-        Some(SlotContext {
+        SlotContext {
             epoch: remote.epoch.0,
             client_node: client.0,
             server_node: server.0,
@@ -447,7 +469,7 @@ impl Agent {
             server_wg: server.2,
             client_port: client.3,
             server_port: server.3,
-        })
+        }
     }
 }
 

@@ -74,7 +74,7 @@ impl Agent {
                 .collect(),
             send: send.into_iter().collect(),
             recv: recv.into_iter().collect(),
-            peers: peers.into_iter().map(|(peer, _)| peer).collect(),
+            peers: peers.into_iter().collect(),
         };
         for (row, pod) in endpoints {
             if let Some(pod) = pod {
@@ -113,6 +113,9 @@ impl Agent {
     ) {
         let first = !self.started;
         self.engine.slots = Some(slots.map(|slot| (slot.public_key, slot.port)));
+        // Of which epoch its keys are, nobody says.
+        self.epochs.keys_of = None;
+        self.tend_schedule(ctx);
         self.serving = serving;
         if first {
             self.try_start(ctx);
@@ -161,15 +164,20 @@ impl Agent {
     fn adopt_engine(&mut self, until: Duration, ctx: &mut Ctx<'_>) {
         for served in std::mem::take(&mut self.serving) {
             let node = self.node_at(served.underlay);
-            let mut keys = Keys::new(served.epoch, served.public_key, served.underlay);
+            let mut keys = served_keys(&served);
             keys.set_allowed(addresses(&served.allowed_ips));
             keys.set_confirmed(addresses(&served.allowed_ips));
             keys.adopted = true;
             keys.retire = Some(until);
             match node {
                 Some(node) if served.slot == served.epoch.slot() => {
+                    let sends = self.adoption.sends_in(served.epoch, keys.allowed());
+                    keys.until = self.adoption.until_of(served.epoch, keys.allowed());
                     let peer = self.ensure_peer(&node, ctx);
                     peer.highest = peer.highest.max(served.epoch);
+                    if sends || (peer.tx.0 == 0 && peer.slots.iter().all(Option::is_none)) {
+                        peer.tx = served.epoch;
+                    }
                     peer.slots[served.slot.index()] = Some(keys);
                 }
                 // Nobody can say whose keys these are.
@@ -232,7 +240,7 @@ impl Agent {
         }
         for (at, served) in serving.into_iter().enumerate() {
             if !known.contains(&at) {
-                let keys = Keys::new(served.epoch, served.public_key, served.underlay);
+                let keys = served_keys(&served);
                 self.engine.remove_peer(&NodeUid::new(""), &keys, ctx);
             }
         }
@@ -318,6 +326,17 @@ impl Agent {
     }
 }
 
+fn served_keys(served: &EnginePeer) -> Keys {
+    let EnginePeer {
+        epoch,
+        own_key,
+        public_key,
+        underlay,
+        ..
+    } = served;
+    Keys::new(*epoch, *own_key, *public_key, *underlay)
+}
+
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = match self {
@@ -330,6 +349,7 @@ impl std::fmt::Debug for Input {
             Input::NodeSvid { .. } => "NodeSvid",
             Input::NodeSvidFailed { .. } => "NodeSvidFailed",
             Input::Trust { .. } => "Trust",
+            Input::Schedule(_) => "Schedule",
             Input::Miss { .. } => "Miss",
             Input::Stale { .. } => "Stale",
             Input::MapFailed { .. } => "MapFailed",

@@ -24,7 +24,7 @@ impl Agent {
         if let Some((at, reason)) = self.pairs.timeout() {
             earliest.add(Some(at), reason);
         }
-        for peer in self.peers.values() {
+        for (node, peer) in &self.peers {
             let greetings = peer.greetings.values().map(|greeting| greeting.deadline);
             earliest.add(greetings.min(), Reason::Channel);
             let channel = peer.channel.as_ref();
@@ -41,9 +41,11 @@ impl Agent {
             for keys in peer.slots.iter().flatten() {
                 earliest.add(keys.retire, Reason::Slot);
             }
+            earliest.add(self.epoch_timeout(node, peer), Reason::Epoch);
             let requests = peer.requests.iter().map(|request| request.deadline);
             earliest.add(requests.min(), Reason::Request);
         }
+        earliest.add(self.epochs.next, Reason::Epoch);
         earliest.add(self.certificate.timeout(), Reason::Svid);
         for endpoint in self.endpoints.iter() {
             earliest.add(endpoint.certificate.timeout(), Reason::Svid);
@@ -72,9 +74,11 @@ impl Agent {
             let wanted = self.wanted_lookups();
             self.directory.handle_timeout(&wanted, ctx);
         }
+        self.tend_schedule(ctx);
         let nodes: Vec<NodeUid> = self.peers.keys().cloned().collect();
         for node in nodes {
             self.tend_channel(&node, ctx);
+            self.tend_epoch(&node, ctx);
             self.retire_slots(&node, ctx);
             self.tend_dial(&node, ctx);
         }
@@ -90,8 +94,9 @@ impl Agent {
     fn expire_pairs(&mut self, ctx: &mut Ctx<'_>) {
         let now = ctx.boot();
         let over = |pair: &Pair| {
-            pair.grant.is_some_and(|grant| grant.not_after <= now)
-                || pair.sending.is_some_and(|permit| permit.until <= now)
+            let (grant, sending) = (pair.grants.newest(), pair.sending.newest());
+            grant.is_some_and(|grant| grant.not_after <= now)
+                || sending.is_some_and(|permit| permit.until <= now)
         };
         for key in self.pairs.due_where(now, over) {
             self.close_pair(&key, PairEnd::Expired, false, ctx);
@@ -100,13 +105,13 @@ impl Agent {
             let Some(pair) = self.pairs.of_mut(&key) else {
                 continue;
             };
-            let (gone, stay) = pair
-                .old_grants
+            let over: Vec<_> = pair
+                .grants
                 .iter()
-                .partition(|grant| grant.not_after <= now);
-            pair.old_grants = stay;
-            let gone: Vec<crate::authn::pair::Grant> = gone;
-            for grant in gone {
+                .filter(|grant| grant.not_after <= now)
+                .collect();
+            for grant in over {
+                pair.grants.take(grant.epoch);
                 ctx.bpf(crate::rows::MapOp::RemoveRecv(grant.label));
                 self.labels.free(grant.label);
             }
@@ -168,6 +173,13 @@ impl Agent {
                 }),
             );
         }
+        if channel.offer_at.is_some_and(|at| at <= now) {
+            channel.offer_at = None;
+            self.begin_slot(node, ctx);
+        }
+        let Some(channel) = self.channel_mut(node) else {
+            return;
+        };
         if channel.reprove_at.is_some_and(|at| at <= now) {
             channel.reprove_at = None;
             self.reprove(node, ctx);

@@ -224,12 +224,19 @@ impl Agent {
             self.refuse(want, reason, detail, ctx);
         }
         let pause = ctx.jitter(self.config.timers.refused);
+        let node = self.pairs.of(key).map(|pair| pair.node.clone());
+        let peer = node.as_ref().and_then(|node| self.peers.get(node));
+        let epoch = peer.and_then(crate::peer::Peer::epoch);
         if let Some(pair) = self.pairs.of_mut(key) {
+            pair.refused_in = epoch;
             pair.ask = None;
             pair.wanted = None;
             pair.not_before = ctx.now.boot + pause;
         }
         self.drop_idle_pair(key, ctx);
+        if let Some(node) = node {
+            self.review_switch(&node, ctx);
+        }
     }
 
     /// Forgets refusals, so that the next packet asks again.
@@ -311,7 +318,7 @@ impl Agent {
         };
         self.pairs
             .of(&key)
-            .is_some_and(|pair| pair.sending.is_some() && pair.addresses.contains(&destination))
+            .is_some_and(|pair| !pair.sending.is_empty() && pair.addresses.contains(&destination))
     }
 
     /// Which end refuses a pair that no rule admits.

@@ -23,6 +23,69 @@ pub(crate) struct Grant {
     pub(crate) not_after: Duration,
 }
 
+/// Something that belongs to one epoch.
+pub(crate) trait InEpoch: Copy {
+    fn epoch(&self) -> Epoch;
+}
+
+impl InEpoch for Grant {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+impl InEpoch for Permit {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// At most one in each slot: two while a switch of epochs is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BySlot<T>([Option<T>; 2]);
+
+impl<T> Default for BySlot<T> {
+    fn default() -> Self {
+        Self([None, None])
+    }
+}
+
+impl<T: InEpoch> BySlot<T> {
+    /// That of exactly this epoch.
+    pub(crate) fn of(&self, epoch: Epoch) -> Option<T> {
+        self.0[epoch.slot().index()].filter(|held| held.epoch() == epoch)
+    }
+
+    /// Takes the place of what was in that slot.
+    pub(crate) fn put(&mut self, held: T) {
+        self.0[held.epoch().slot().index()] = Some(held);
+    }
+
+    /// Takes out that of exactly this epoch.
+    pub(crate) fn take(&mut self, epoch: Epoch) -> Option<T> {
+        let held = self.of(epoch)?;
+        self.0[epoch.slot().index()] = None;
+        Some(held)
+    }
+
+    pub(crate) fn newest(&self) -> Option<T> {
+        self.iter().max_by_key(InEpoch::epoch)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = T> {
+        self.0.into_iter().flatten()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// By slot.
+    pub(crate) fn slots(&self) -> [Option<T>; 2] {
+        self.0
+    }
+}
+
 /// What the peer granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Permit {
@@ -76,12 +139,12 @@ pub(crate) struct Pair {
     pub(crate) remote: RemoteId,
     /// Who the remote pod is, as the directory said when the pair was made.
     pub(crate) remote_id: SpiffeId,
-    pub(crate) grant: Option<Grant>,
-    /// Grants of earlier epochs, until their slot goes.
-    pub(crate) old_grants: Vec<Grant>,
-    pub(crate) permit: Option<Permit>,
+    pub(crate) grants: BySlot<Grant>,
+    pub(crate) permits: BySlot<Permit>,
     /// What the send rows now say, if there are any.
-    pub(crate) sending: Option<Permit>,
+    pub(crate) sending: BySlot<Permit>,
+    /// The epoch that it could not be proven in: a switch does not wait for it.
+    pub(crate) refused_in: Option<Epoch>,
     pub(crate) ask: Option<Ask>,
     pub(crate) answers: Vec<Answer>,
     /// Whether this node wants it open in the current epoch, and since when.
@@ -118,10 +181,10 @@ impl Pair {
             class,
             remote,
             remote_id,
-            grant: None,
-            old_grants: Vec::new(),
-            permit: None,
-            sending: None,
+            grants: BySlot::default(),
+            permits: BySlot::default(),
+            sending: BySlot::default(),
+            refused_in: None,
             ask: None,
             answers: Vec::new(),
             wanted: None,
@@ -143,39 +206,40 @@ impl Pair {
         if self.ask.is_none() && self.not_before > Duration::ZERO {
             earliest.add(Some(self.not_before), Reason::Pair);
         }
-        for grant in self.grant.iter().chain(&self.old_grants) {
+        for grant in self.grants.iter() {
             earliest.add(Some(grant.not_after), Reason::Expiry);
         }
-        earliest.add(self.sending.map(|permit| permit.until), Reason::Expiry);
+        let sending = self.sending.newest();
+        earliest.add(sending.map(|permit| permit.until), Reason::Expiry);
         earliest.0
     }
 
     /// Both directions are granted in some epoch.
     pub(crate) fn is_open(&self) -> bool {
-        self.grant.is_some() && self.sending.is_some()
+        !self.grants.is_empty() && !self.sending.is_empty()
     }
 
     /// Both directions are granted in `epoch`.
     pub(crate) fn is_open_in(&self, epoch: Epoch) -> bool {
-        self.grant.is_some_and(|grant| grant.epoch == epoch)
-            && self.sending.is_some_and(|permit| permit.epoch == epoch)
+        self.grants.of(epoch).is_some() && self.sending.of(epoch).is_some()
     }
 
     /// There are rows of it.
     pub(crate) fn has_rows(&self) -> bool {
-        self.grant.is_some() || self.sending.is_some() || !self.old_grants.is_empty()
+        !(self.grants.is_empty() && self.sending.is_empty())
     }
 
     /// Rows of it name `epoch`.
     pub(crate) fn uses(&self, epoch: Epoch) -> bool {
-        self.grant.is_some_and(|grant| grant.epoch == epoch)
-            || self.sending.is_some_and(|permit| permit.epoch == epoch)
+        self.grants.of(epoch).is_some() || self.sending.of(epoch).is_some()
     }
 
-    /// Rows in use are of another epoch than `epoch`.
+    /// It has rows of another epoch, and not all that it needs in `epoch`.
     pub(crate) fn is_behind(&self, epoch: Epoch) -> bool {
-        self.grant.is_some_and(|grant| grant.epoch != epoch)
-            || self.sending.is_some_and(|permit| permit.epoch != epoch)
+        let mut grants = self.grants.iter().map(|grant| grant.epoch);
+        let mut sending = self.sending.iter().map(|permit| permit.epoch);
+        let other = |of: Epoch| of != epoch;
+        (grants.any(other) || sending.any(other)) && !self.is_open_in(epoch)
     }
 
     /// Nothing of it is worth keeping.

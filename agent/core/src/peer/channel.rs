@@ -14,6 +14,7 @@ use crate::{
     facts::{Config, Entry},
     ids::{ConnId, Epoch, NodeUid},
     io::{ChannelRole, Connected},
+    peer::slot::Own,
     wire::{PROTO, pb},
 };
 
@@ -24,6 +25,8 @@ pub(crate) const KEEPS: u64 = 1;
 pub(crate) struct Greeting {
     pub(crate) connected: Connected,
     pub(crate) nonce: [u8; 32],
+    /// The highest epoch that was known here when the peer was dialled.
+    pub(crate) follows: Epoch,
     pub(crate) deadline: Duration,
 }
 
@@ -33,6 +36,8 @@ pub(crate) struct Channel {
     pub(crate) role: ChannelRole,
     /// Who dialled.
     pub(crate) client: NodeUid,
+    /// The highest epoch that it knew then: the channel is to make the keys after these.
+    pub(crate) follows: Epoch,
     pub(crate) peer_id: SpiffeId,
     /// End of the peer's node certificate, as last proven here, and the SHA-256 of it.
     pub(crate) peer_expires: Duration,
@@ -53,6 +58,10 @@ pub(crate) struct Channel {
     pub(crate) kept: [BTreeSet<[u8; 16]>; 2],
     /// When the rest of the pairs is proven again, on the side that waits for the other to begin.
     pub(crate) reprove_at: Option<Duration>,
+    /// When the client offers a slot, if the other node has to move out of it first.
+    pub(crate) offer_at: Option<Duration>,
+    /// The epoch that the peer was told packets leave in.
+    pub(crate) told_tx: Epoch,
     pub(crate) their_last: Epoch,
     pub(crate) their_live: Epoch,
     heard: Duration,
@@ -77,6 +86,8 @@ pub(crate) enum Negotiation {
     /// The client has sent SLOT_OFFER.
     Offered {
         epoch: Epoch,
+        /// The own key in the offer.
+        own: Own,
         tries: u32,
         deadline: Duration,
     },
@@ -213,6 +224,10 @@ impl Greeting {
                 ChannelRole::Client => config.node_uid.clone(),
                 ChannelRole::Server => node.clone(),
             },
+            follows: match role {
+                ChannelRole::Client => self.follows,
+                ChannelRole::Server => Epoch(hello.follows),
+            },
             peer_expires: now.deadline(peer.not_after),
             peer_certificate: peer.cert_sha256,
             peer_id: peer.id,
@@ -229,6 +244,8 @@ impl Greeting {
             keeps: hello.features & KEEPS != 0,
             kept: [BTreeSet::new(), BTreeSet::new()],
             reprove_at: None,
+            offer_at: None,
+            told_tx: Epoch(0),
             their_last: Epoch(hello.last_epoch),
             their_live: Epoch(hello.live_epoch),
             heard: now.boot,
@@ -296,6 +313,7 @@ impl Channel {
             .negotiation
             .deadline()
             .map_or(alive, |at| at.min(alive));
-        self.reprove_at.map_or(negotiated, |at| at.min(negotiated))
+        let later = [self.reprove_at, self.offer_at];
+        later.into_iter().flatten().fold(negotiated, Duration::min)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Both nodes see the same facts of both channels, so both come to the same answer.
 
-use crate::ids::NodeUid;
+use crate::ids::{Epoch, NodeUid};
 
 /// What counts about one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(crate) struct Contender<'a> {
     pub(crate) boot_id: &'a [u8; 16],
     /// The peer's instance, as it said in HELLO.
     pub(crate) instance: u64,
+    /// The highest epoch that the node that dialled knew. Who knows more dials to renew the keys.
+    pub(crate) follows: Epoch,
     /// The node that dialled.
     pub(crate) client: &'a NodeUid,
 }
@@ -34,6 +36,13 @@ pub(crate) fn decide(current: Contender<'_>, new: Contender<'_>) -> Outcome {
     match new.instance.cmp(&current.instance) {
         std::cmp::Ordering::Greater => Outcome::Replace,
         std::cmp::Ordering::Less => Outcome::KeepCurrent,
+        std::cmp::Ordering::Equal if new.follows != current.follows => {
+            if new.follows > current.follows {
+                Outcome::Replace
+            } else {
+                Outcome::KeepCurrent
+            }
+        }
         // A node dials again only after it gave up its channel, so the same client means that the
         // current one is dead on its side.
         std::cmp::Ordering::Equal if new.client <= current.client => Outcome::Replace,
@@ -52,7 +61,12 @@ mod tests {
         let one = |boot_id, instance, client| Contender {
             boot_id,
             instance,
+            follows: Epoch(4),
             client,
+        };
+        let knows = |follows, client| Contender {
+            follows: Epoch(follows),
+            ..one(&boot, 1, client)
         };
         let rows = [
             (
@@ -86,6 +100,18 @@ mod tests {
                 Outcome::Replace,
             ),
             (
+                "to renew the keys",
+                one(&boot, 1, &a),
+                knows(5, &b),
+                Outcome::Replace,
+            ),
+            (
+                "dialled before they were renewed",
+                one(&boot, 1, &b),
+                knows(3, &a),
+                Outcome::KeepCurrent,
+            ),
+            (
                 "boot",
                 one(&boot, 9, &a),
                 one(&other, 1, &b),
@@ -104,11 +130,13 @@ mod tests {
         let of_a = Contender {
             boot_id: &boot,
             instance: 5,
+            follows: Epoch(4),
             client: &a,
         };
         let of_b = Contender {
             boot_id: &boot,
             instance: 5,
+            follows: Epoch(4),
             client: &b,
         };
         assert_eq!(decide(of_a, of_b), Outcome::KeepCurrent);

@@ -52,8 +52,18 @@ pub(crate) struct Peer {
     pub(crate) channel: Option<Channel>,
     pub(crate) greetings: BTreeMap<ConnId, Greeting>,
     pub(crate) dial: Dial,
+    /// The highest epoch when it was last dialled.
+    pub(crate) dialled: Epoch,
     pub(crate) problem: Option<String>,
     pub(crate) slots: [Option<Keys>; 2],
+    /// The epoch that packets leave in; 0 is none.
+    pub(crate) tx: Epoch,
+    /// The one that the peer's packets leave in, as it says.
+    pub(crate) their_tx: Epoch,
+    /// The epoch that the peer was told it can be switched to.
+    pub(crate) prepared: Epoch,
+    /// The epoch that the peer says it can be switched to.
+    pub(crate) their_prepared: Epoch,
     /// The highest epoch ever seen with it.
     pub(crate) highest: Epoch,
     /// The service has said that its stream is down.
@@ -80,8 +90,13 @@ impl Peer {
             channel: None,
             greetings: BTreeMap::new(),
             dial: Dial::Idle,
+            dialled: Epoch(0),
             problem: None,
             slots: [None, None],
+            tx: Epoch(0),
+            their_tx: Epoch(0),
+            prepared: Epoch(0),
+            their_prepared: Epoch(0),
             highest: Epoch(0),
             lease_until: None,
             outage_until: None,
@@ -94,9 +109,40 @@ impl Peer {
         }
     }
 
-    /// The epoch in which new pairs are made.
+    /// The epochs in which pairs are granted now, the older first: that of the packets, and that of
+    /// the channel's own keys.
+    pub(crate) fn epochs(&self) -> Vec<Epoch> {
+        let Some(channel) = &self.channel else {
+            return Vec::new();
+        };
+        let agreed = channel.epoch();
+        let granted = self.slots.iter().flatten().filter(|keys| {
+            keys.ready.is_some()
+                && !keys.adopted
+                && (keys.epoch == self.tx || Some(keys.epoch) == agreed)
+        });
+        let mut epochs: Vec<Epoch> = granted.map(|keys| keys.epoch).collect();
+        epochs.sort_unstable();
+        epochs
+    }
+
+    /// The newest of them.
     pub(crate) fn epoch(&self) -> Option<Epoch> {
-        self.channel.as_ref()?.epoch()
+        self.epochs().last().copied()
+    }
+
+    /// An epoch is gone: nothing refers to it any more.
+    pub(crate) fn forget_epoch(&mut self, epoch: Epoch) {
+        if self.tx == epoch {
+            let left = self.slots.iter().flatten();
+            let left = left.filter(|keys| keys.ready.is_some() && !keys.adopted);
+            self.tx = left.map(|keys| keys.epoch).max().unwrap_or_default();
+        }
+        for told in [&mut self.prepared, &mut self.their_prepared] {
+            if *told == epoch {
+                *told = Epoch(0);
+            }
+        }
     }
 
     pub(crate) fn keys(&self, epoch: Epoch) -> Option<&Keys> {
@@ -118,17 +164,18 @@ impl Peer {
             .collect()
     }
 
-    /// The row of `peers` as it should be. Slots of a previous instance go by its own row.
+    /// The row of `peers` as it should be.
     pub(crate) fn wanted_row(&self) -> PeerRow {
         let epoch = |slot: Slot| {
-            let keys = self.slots[slot.index()]
-                .as_ref()
-                .filter(|keys| !keys.adopted);
+            let keys = self.slots[slot.index()].as_ref();
             keys.map_or(Epoch(0), |keys| keys.epoch)
         };
+        let until = |slot: Slot| self.slots[slot.index()].as_ref()?.until;
         PeerRow {
             lease_until: self.ends(),
-            slot_epoch: [epoch(Slot::Even), epoch(Slot::Odd)],
+            slot_epoch: Slot::ALL.map(epoch),
+            slot_until: Slot::ALL.map(until),
+            tx_slot: self.tx.slot(),
         }
     }
 

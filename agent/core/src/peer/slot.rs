@@ -22,6 +22,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Keys {
     pub(crate) epoch: Epoch,
+    /// The engine's own key towards the peer.
+    pub(crate) own_key: PublicKey,
     pub(crate) public_key: PublicKey,
     pub(crate) underlay: SocketAddr,
     /// What the engine is told to accept.
@@ -32,14 +34,29 @@ pub(crate) struct Keys {
     pub(crate) retire: Option<Duration>,
     /// A previous instance made them; its rows go by another peer number.
     pub(crate) adopted: bool,
-    /// A WireGuard handshake was completed: the peer has the private key, too.
+    /// A WireGuard handshake was completed: the peer has the private key, too, and both ports can
+    /// be reached.
     pub(crate) proven: bool,
+    /// Both sides confirmed them, then.
+    pub(crate) ready: Option<Duration>,
+    /// The cluster's epoch then.
+    pub(crate) made_in: Option<u64>,
+    /// When the next ones are to be made; `None` while nobody says when.
+    pub(crate) due: Option<Duration>,
+    /// Nothing passes under them after this.
+    pub(crate) until: Option<Duration>,
 }
 
 impl Keys {
-    pub(crate) fn new(epoch: Epoch, public_key: PublicKey, underlay: SocketAddr) -> Self {
+    pub(crate) fn new(
+        epoch: Epoch,
+        own_key: PublicKey,
+        public_key: PublicKey,
+        underlay: SocketAddr,
+    ) -> Self {
         Self {
             epoch,
+            own_key,
             public_key,
             underlay,
             allowed: BTreeSet::new(),
@@ -47,6 +64,10 @@ impl Keys {
             retire: None,
             adopted: false,
             proven: false,
+            ready: None,
+            made_in: None,
+            due: None,
+            until: None,
         }
     }
 
@@ -89,11 +110,14 @@ pub(crate) enum Command {
     Remove,
 }
 
+/// A slot's own key and port.
+pub(crate) type Own = (PublicKey, u16);
+
 /// The engine's control connection, seen from here.
 #[derive(Debug, Default)]
 pub(crate) struct Engine {
     /// Own keys and ports by slot; `None` while there is no connection.
-    pub(crate) slots: Option<[(PublicKey, u16); 2]>,
+    pub(crate) slots: Option<[Own; 2]>,
     last: u64,
     waiting: BTreeMap<u64, Waiting>,
 }
@@ -126,6 +150,7 @@ impl Engine {
         ctx.push(Output::Tunnel(TunnelCommand::SetPeer {
             seq,
             slot: keys.epoch.slot(),
+            own: keys.own_key,
             peer: keys.public_key,
             psk,
             underlay: keys.underlay,
@@ -147,6 +172,22 @@ impl Engine {
             peer: keys.public_key,
             allowed_ips: nets(&keys.allowed),
         }));
+    }
+
+    /// Asks for a new static key in both slots.
+    pub(crate) fn renew_keys(&mut self, ctx: &mut Ctx<'_>) {
+        for slot in Slot::ALL {
+            self.last += 1;
+            let seq = self.last;
+            ctx.push(Output::Tunnel(TunnelCommand::RenewKey { seq, slot }));
+        }
+    }
+
+    /// The engine has another static key in a slot.
+    pub(crate) fn key_renewed(&mut self, slot: Slot, key: PublicKey) {
+        if let Some(slots) = &mut self.slots {
+            slots[slot.index()].0 = key;
+        }
     }
 
     pub(crate) fn remove_peer(&mut self, node: &NodeUid, keys: &Keys, ctx: &mut Ctx<'_>) {

@@ -208,8 +208,7 @@ impl World {
         let maps = &self.nodes[node].maps;
         let (label, epoch) = match maps.send.get(&key).copied() {
             Some(SendRow::Paired {
-                label,
-                epoch,
+                tags,
                 not_after,
                 peer,
                 class,
@@ -224,7 +223,14 @@ impl World {
                 if !maps.admits(row, Direction::Egress, class) {
                     return self.drop_at(node, "DEFAULT_DENY_EGRESS");
                 }
-                (label, epoch)
+                let row = &maps.peers[&peer];
+                let Some(tag) = row.choose(&tags) else {
+                    return self.drop_at(node, "EPOCH_MISMATCH");
+                };
+                if row.slot_until[tag.epoch.slot().index()].is_some_and(|at| at <= self.boot) {
+                    return self.drop_at(node, "EPOCH_TOO_OLD");
+                }
+                (tag.label, tag.epoch)
             }
             Some(SendRow::Refused { reason, not_after }) if self.boot < not_after => {
                 return self.drop_at(node, reason.as_str());
@@ -273,6 +279,10 @@ impl World {
         let peer = maps.peers.get(&row.peer);
         if peer.is_none_or(|peer| peer.slot_epoch[slot.index()] != row.epoch) {
             return self.drop_at(node, "EPOCH_MISMATCH");
+        }
+        let until = peer.and_then(|peer| peer.slot_until[slot.index()]);
+        if until.is_some_and(|until| until <= self.boot) {
+            return self.drop_at(node, "EPOCH_TOO_OLD");
         }
         if self.boot >= row.not_after {
             return self.drop_at(node, "LABEL_EXPIRED");

@@ -94,6 +94,8 @@ pub struct Faults {
     pub delay: (Duration, Duration),
     /// Chance in a thousand that a connection breaks instead of carrying a frame.
     pub break_permille: u64,
+    /// No connection between agents comes about; packets go.
+    pub deaf: bool,
 }
 
 /// Everything.
@@ -113,6 +115,8 @@ pub struct World {
     pub cut: BTreeSet<(NodeIx, NodeIx)>,
     pub timers: Timers,
     pub outage: Outage,
+    /// What the identity service says of epochs, if it does.
+    pub schedule: Option<crate::epochs::Schedule>,
     pub limits: Limits,
     pub frames: u64,
     /// Frames that came to a node without an agent: a test plays it.
@@ -147,6 +151,7 @@ impl World {
             faults: Faults {
                 delay: (Duration::from_micros(200), Duration::from_millis(2)),
                 break_permille: 0,
+                deaf: false,
             },
             oracle: Oracle::new(bundle.clone()),
             policies: Arc::new(PolicySet::default()),
@@ -154,8 +159,12 @@ impl World {
             service_up: true,
             no_svid: BTreeSet::new(),
             cut: BTreeSet::new(),
-            timers: Timers::default(),
             outage: Outage::default(),
+            timers: Timers {
+                slot_grace: Duration::from_secs(10),
+                ..Timers::default()
+            },
+            schedule: None,
             limits: Limits::default(),
             frames: 0,
             captured: Vec::new(),
@@ -349,6 +358,9 @@ impl World {
                 bundle: self.bundle.clone(),
             },
         );
+        if let Some(schedule) = self.schedule {
+            self.input(node, Input::Schedule(schedule));
+        }
         let adopted = self.adopted(node);
         self.input(node, Input::Adopted(Box::new(adopted)));
         self.tell_cluster(node);
@@ -449,7 +461,10 @@ impl World {
 
     /// Whether a packet has arrived.
     pub fn arrived(&self, id: u64) -> bool {
-        self.deliveries.iter().any(|delivery| delivery.id == id)
+        self.deliveries
+            .iter()
+            .rev()
+            .any(|delivery| delivery.id == id)
     }
 
     /// Sends one packet, waits a little, and says whether it arrived.
@@ -471,6 +486,14 @@ impl World {
         let snapshot = self.nodes[node].agent.as_ref()?.endpoints();
         let own = snapshot.into_iter().find(|endpoint| endpoint.pod == *pod)?;
         Some((own.index, own.generation))
+    }
+
+    /// From now on keys are renewed at these times.
+    pub fn set_schedule(&mut self, schedule: crate::epochs::Schedule) {
+        self.schedule = Some(schedule);
+        for node in 0..self.nodes.len() {
+            self.input(node, Input::Schedule(schedule));
+        }
     }
 
     fn endpoint_input(&self, pod: &Pod) -> Input {

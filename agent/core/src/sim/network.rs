@@ -195,6 +195,7 @@ impl World {
         let target = self.nodes.iter().position(|node| node.facts.uid == *to);
         let target = target.filter(|to| {
             !self.is_cut(from, *to)
+                && !self.faults.deaf
                 && self.nodes[*to].agent.is_some()
                 && self.nodes[*to].facts.spiffe_id == *expect
         });

@@ -164,6 +164,8 @@ impl Oracle {
             | Message::SlotReady(_)
             | Message::SlotRefuse(_)
             | Message::SlotRetire(_)
+            | Message::SlotPrepared(_)
+            | Message::SlotTx(_)
             | Message::Proof(_)
             | Message::LabelExtend(_)
             | Message::LabelRevoke(_)

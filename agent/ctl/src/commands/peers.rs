@@ -64,7 +64,7 @@ fn block(peer: &Peer, now: u64, paint: Paint) -> String {
         None => line("channel", peer.problem.as_deref().unwrap_or("none")),
     }
     if let (Some(epoch), Some(slot)) = (peer.epoch, peer.slot) {
-        line("epoch", &format!("{epoch} in slot {slot}"));
+        line("epoch", &epoch_line(peer, epoch, slot));
     }
     if let Some(key) = &peer.public_key {
         line("public key", key);
@@ -74,6 +74,23 @@ fn block(peer: &Peer, now: u64, paint: Paint) -> String {
     line("transfer", &format!("{received} received, {sent} sent"));
     line("allowed ips", &list(&peer.allowed_ips));
     line("pairs", &pairs(peer));
+    text
+}
+
+/// Which keys, how old, and when there will be others.
+fn epoch_line(peer: &Peer, epoch: u64, slot: u8) -> String {
+    let mut text = format!("{epoch} in slot {slot}");
+    if let Some(age) = peer.epoch_age_secs {
+        let _ = write!(text, ", {} old", human::span(age));
+    }
+    if peer.overdue {
+        text.push_str(", TOO OLD: nothing passes until it is renewed");
+    } else if let Some(next) = peer.next_switch_secs {
+        let _ = match next {
+            0 => write!(text, ", being renewed"),
+            next => write!(text, ", next in {}", human::span(next)),
+        };
+    }
     text
 }
 
@@ -172,6 +189,9 @@ mod tests {
             problem: None,
             epoch: Some(7),
             slot: Some(1),
+            epoch_age_secs: Some(65),
+            next_switch_secs: Some(3535),
+            overdue: false,
             public_key: Some("KEY=".into()),
             last_handshake_secs: Some(75),
             rx_bytes: 2048,
@@ -191,13 +211,27 @@ mod tests {
             "peer: node2\n",
             "  channel: ready as client, 1m ago\n",
             "  handshake: TLSv1.3, X25519MLKEM768, TLS_AES_256_GCM_SHA384\n",
-            "  epoch: 7 in slot 1\n",
+            "  epoch: 7 in slot 1, 1m5s old, next in 58m55s\n",
             "  latest handshake: 1m15s ago\n",
             "  transfer: 2.0 KiB received, 10 B sent\n",
             "  pairs: 2 open\n",
         ] {
             assert!(text.contains(line), "{line:?} in\n{text}");
         }
+    }
+
+    #[test]
+    fn keys_that_are_renewed_or_too_old_are_told() {
+        let renewed = Peer {
+            next_switch_secs: Some(0),
+            ..peer()
+        };
+        assert!(block(&renewed, 100, Paint::none()).contains("old, being renewed\n"));
+        let overdue = Peer {
+            overdue: true,
+            ..peer()
+        };
+        assert!(block(&overdue, 100, Paint::none()).contains("TOO OLD"));
     }
 
     #[test]

@@ -116,6 +116,7 @@ fn identity(wish: &Wish<'_>, state_dir: &Path) -> Identity {
         trust_bundle: dir.join("data").join("bundle.pem"),
         metrics: plan::local(plan::METRICS_PORT),
         svid_ttl: None,
+        epoch_length: None,
         process: None,
     }
 }

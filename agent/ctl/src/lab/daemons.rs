@@ -47,6 +47,8 @@ pub(crate) fn start_identity(lab: &Lab) -> Result<Process> {
             .as_ref()
             .map(|ttl| flag("--svid-ttl", ttl)),
     );
+    let epoch = identity.epoch_length.as_ref();
+    command.extend(epoch.map(|length| flag("--epoch-length", length)));
     spawn(
         lab,
         "signet-identity",

@@ -79,6 +79,9 @@ pub(crate) struct Identity {
     /// `--svid-ttl` of the service, if the user chose one.
     #[serde(default)]
     pub(crate) svid_ttl: Option<String>,
+    /// `--epoch-length` of the service, if the user chose one.
+    #[serde(default)]
+    pub(crate) epoch_length: Option<String>,
     pub(crate) process: Option<Process>,
 }
 

@@ -43,6 +43,10 @@ pub(crate) struct Up {
     /// Validity of SVIDs, such as 30s, to watch renewals [default: the service's own]
     #[arg(long, value_name = "DURATION")]
     pub(crate) svid_ttl: Option<String>,
+    /// How long keys between nodes are used, such as 3s, to watch switches [default: the service's
+    /// own]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) epoch_length: Option<String>,
     /// Leave everything as it is if something fails, to look into it
     #[arg(long)]
     pub(crate) keep_on_failure: bool,
@@ -118,6 +122,7 @@ fn draw(options: &Up) -> Result<(Lab, Materialised)> {
     };
     let mut lab = blueprint::draw(&wish, &objects)?;
     lab.identity.svid_ttl = options.svid_ttl.clone();
+    lab.identity.epoch_length = options.epoch_length.clone();
     let wanted = apply::check(&mut lab, objects)?;
     for program in ["signet-identity", "signet-agent", "signet-tunnel"] {
         process::program(program)?;

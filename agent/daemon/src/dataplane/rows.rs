@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use signet_abi as abi;
 use signet_agent_core::io::{
     ClassId, EndpointIndex, EndpointRow, Epoch, IdentityId, Label, PeerId, PeerRow, PolicyKey,
-    PolicyValue, RecvRow, RemoteId, SendKey, SendRow, Slot,
+    PolicyValue, RecvRow, RemoteId, SendKey, SendRow, Slot, Tag,
 };
 use signet_agent_core::rows::Direction;
 
@@ -109,20 +109,18 @@ fn send_key_back(key: &abi::SendKey) -> Option<SendKey> {
 pub(super) fn send_row(row: &SendRow) -> abi::SendRow {
     match row {
         SendRow::Paired {
-            label,
-            epoch,
+            tags,
             peer,
             class,
             remote,
             not_after,
         } => abi::SendRow {
-            label: label.value(),
-            epoch: epoch.0,
+            label: tags.map(|tag| tag.map_or(0, |tag| tag.label.value())),
+            epoch: tags.map(|tag| tag.map_or(0, |tag| tag.epoch.0)),
             not_after: nanos(*not_after),
             peer: peer.0,
             class: class.0,
             remote: remote.0,
-            slot: epoch.slot().number(),
             state: abi::send_state::PAIRED,
             ..abi::SendRow::default()
         },
@@ -139,8 +137,7 @@ pub(super) fn send_back(key: &abi::SendKey, row: &abi::SendRow) -> Option<(SendK
     let not_after = duration(row.not_after);
     let back = match row.state {
         abi::send_state::PAIRED => SendRow::Paired {
-            label: Label::new(row.label)?,
-            epoch: epoch_in(row.epoch, u32::from(row.slot))?,
+            tags: tags_back(row)?,
             peer: PeerId(row.peer),
             class: ClassId(row.class),
             remote: RemoteId(row.remote),
@@ -153,6 +150,21 @@ pub(super) fn send_back(key: &abi::SendKey, row: &abi::SendRow) -> Option<(SendK
         _ => return None,
     };
     Some((send_key_back(key)?, back))
+}
+
+/// At least one tag, and each in its slot.
+fn tags_back(row: &abi::SendRow) -> Option<[Option<Tag>; 2]> {
+    let mut tags = [None; 2];
+    for (slot, tag) in (0..).zip(&mut tags) {
+        let at = slot as usize;
+        if row.epoch[at] != 0 {
+            *tag = Some(Tag {
+                label: Label::new(row.label[at])?,
+                epoch: epoch_in(row.epoch[at], slot)?,
+            });
+        }
+    }
+    tags.iter().any(Option::is_some).then_some(tags)
 }
 
 pub(super) fn recv_row(row: &RecvRow) -> abi::RecvRow {
@@ -193,7 +205,10 @@ fn epoch_in(epoch: u64, slot: u32) -> Option<Epoch> {
 pub(super) fn peer(row: &PeerRow) -> abi::Peer {
     abi::Peer {
         lease_until: row.lease_until.map_or(u64::MAX, nanos),
-        slot_epoch: Slot::ALL.map(|slot| row.slot_epoch[usize::from(slot.number())].0),
+        slot_epoch: row.slot_epoch.map(|epoch| epoch.0),
+        slot_until: row.slot_until.map(|until| until.map_or(u64::MAX, nanos)),
+        tx_slot: u32::from(row.tx_slot.number()),
+        reserved: 0,
     }
 }
 
@@ -201,6 +216,14 @@ pub(super) fn peer_back(value: &abi::Peer) -> PeerRow {
     PeerRow {
         lease_until: (value.lease_until != u64::MAX).then(|| duration(value.lease_until)),
         slot_epoch: value.slot_epoch.map(Epoch),
+        slot_until: value
+            .slot_until
+            .map(|until| (until != u64::MAX).then(|| duration(until))),
+        tx_slot: if value.tx_slot & 1 == 0 {
+            Slot::Even
+        } else {
+            Slot::Odd
+        },
     }
 }
 
@@ -297,15 +320,22 @@ mod tests {
             destination: "10.0.0.9".parse().unwrap(),
         };
         let not_after = Duration::from_nanos(123_456_789_012);
+        let tag = |label, epoch| {
+            Some(Tag {
+                label: Label::new(label).unwrap(),
+                epoch: Epoch(epoch),
+            })
+        };
+        let paired = |tags| SendRow::Paired {
+            tags,
+            peer: PeerId(2),
+            class: ClassId(16),
+            remote: RemoteId(5),
+            not_after,
+        };
         let rows = [
-            SendRow::Paired {
-                label: Label::new(0xab_cdef_0123).unwrap(),
-                epoch: Epoch(7),
-                peer: PeerId(2),
-                class: ClassId(16),
-                remote: RemoteId(5),
-                not_after,
-            },
+            paired([None, tag(0xab_cdef_0123, 7)]),
+            paired([tag(0xab_cdef_0123, 6), tag(1, 7)]),
             SendRow::Refused {
                 reason: DropReason::UnknownDestination,
                 not_after,
@@ -335,18 +365,28 @@ mod tests {
     fn a_row_that_contradicts_itself_is_not_adopted() {
         let key = abi::SendKey::default();
         let good = abi::SendRow {
-            label: 1,
-            epoch: 7,
-            slot: 1,
+            label: [0, 1],
+            epoch: [0, 7],
             state: 1,
             ..Default::default()
         };
         assert!(send_back(&key, &good).is_some());
         for bad in [
-            abi::SendRow { slot: 0, ..good },
-            abi::SendRow { label: 0, ..good },
             abi::SendRow {
-                label: 1 << 40,
+                epoch: [7, 0],
+                label: [1, 0],
+                ..good
+            },
+            abi::SendRow {
+                epoch: [0, 0],
+                ..good
+            },
+            abi::SendRow {
+                label: [0, 0],
+                ..good
+            },
+            abi::SendRow {
+                label: [0, 1 << 40],
                 ..good
             },
             abi::SendRow { state: 3, ..good },
@@ -372,6 +412,8 @@ mod tests {
             let row = PeerRow {
                 lease_until,
                 slot_epoch: [Epoch(6), Epoch(7)],
+                slot_until: [lease_until, None],
+                tx_slot: Slot::Odd,
             };
             assert_eq!(peer_back(&peer(&row)), row);
         }

@@ -11,6 +11,7 @@ use signet_agent_core::{
 };
 
 use super::{Executor, ask::Ask};
+use crate::clock;
 use crate::metrics::clamp;
 
 /// What every channel speaks: nothing else is ever negotiated.
@@ -172,7 +173,9 @@ impl Executor {
             .find(|node| node.uid == peer.node);
         let id = peer.channel.as_ref().map(|channel| channel.peer_id.clone());
         let id = id.or_else(|| facts.map(|facts| facts.spiffe_id.clone()));
-        let keys = peer.slots.last();
+        let keys = peer.slots.iter().find(|keys| keys.epoch == peer.tx);
+        let keys = keys.or(peer.slots.last());
+        let now = clock::boot();
         Peer {
             node: name,
             node_uid: peer.node.as_str().to_owned(),
@@ -186,6 +189,13 @@ impl Executor {
             channel: peer.channel.map(channel),
             epoch: keys.map(|keys| keys.epoch.0),
             slot: keys.map(|keys| keys.slot.number()),
+            epoch_age_secs: keys
+                .and_then(|keys| keys.ready)
+                .map(|ready| now.saturating_sub(ready).as_secs()),
+            next_switch_secs: peer.next_switch.map(|at| at.saturating_sub(now).as_secs()),
+            overdue: keys
+                .and_then(|keys| keys.until)
+                .is_some_and(|until| until <= now),
             public_key: keys.map(|keys| keys.public_key.to_string()),
             last_handshake_secs: None,
             rx_bytes: 0,
@@ -317,6 +327,12 @@ impl Executor {
         metrics
             .policy_entries
             .set(clamp(summary.policy_entries as u64));
+        let epochs = self.agent.epochs(self.time.now());
+        let current = epochs.current.unwrap_or_default();
+        metrics.epoch.set(clamp(current));
+        let oldest = epochs.oldest.unwrap_or(current);
+        metrics.oldest_epoch.set(clamp(oldest));
+        metrics.epoch_overdue.set(clamp(epochs.overdue as u64));
         metrics.map_unwritten.set(clamp(summary.unwritten as u64));
         let pairs = counts(&summary.pairs);
         for (state, count) in [

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use signet_agent_core::io::{Connected, Input};
+use signet_agent_core::io::{Connected, Input, Schedule};
 use signet_crypto::bundle::TrustBundle;
 use signet_source::Snapshot;
 use tokio::sync::mpsc;
@@ -28,6 +28,7 @@ pub(crate) enum Message {
     Input(Box<Input>),
     Connected(Box<Connected>, ConnectionHandle),
     Bundle(Arc<TrustBundle>),
+    Schedule(Schedule),
     Stream(StreamStatus),
     Tunnel(TunnelNews),
     Manifests(Arc<Snapshot>),
@@ -101,6 +102,10 @@ impl Inbox {
 
     pub(crate) async fn bundle(&self, bundle: Arc<TrustBundle>) {
         self.send(Message::Bundle(bundle)).await;
+    }
+
+    pub(crate) async fn schedule(&self, schedule: Schedule) {
+        self.send(Message::Schedule(schedule)).await;
     }
 
     pub(crate) async fn stream(&self, status: StreamStatus) {

@@ -220,6 +220,21 @@ impl Executor {
             Event::SlotReady { node: uid, epoch } => {
                 tracing::info!(peer = node(&uid), %epoch, "tunnel slot is ready");
             }
+            Event::EpochSwitched { node: uid, epoch } => {
+                tracing::info!(peer = node(&uid), %epoch, "packets leave under new keys");
+            }
+            Event::EpochStuck {
+                node: uid,
+                epoch,
+                why,
+            } => {
+                tracing::warn!(
+                    peer = node(&uid),
+                    %epoch,
+                    why,
+                    "keys could not be renewed; the ones in use go on until they are two epochs old"
+                );
+            }
             Event::SlotRetired {
                 node: uid,
                 slot,

@@ -17,7 +17,7 @@ use crate::{
     hold::{Held, HoldDevice},
     identity::StreamStatus,
     observe, sources,
-    state::StoredBundle,
+    state::{StoredBundle, StoredSchedule},
     tunnel::{self, TunnelNews},
 };
 
@@ -51,6 +51,12 @@ impl Executor {
                 if let Err(problem) = StoredBundle::save(&self.data, &bundle) {
                     tracing::warn!(problem, "the new trust bundle is in force but not stored");
                 }
+            }
+            Message::Schedule(schedule) => {
+                if let Err(problem) = StoredSchedule::save(&self.data, &schedule) {
+                    tracing::warn!(problem, "the length of epochs is in force but not stored");
+                }
+                self.feed(Input::Schedule(schedule)).await;
             }
             Message::Stream(status) => self.take_stream(status),
             Message::Tunnel(news) => self.take_tunnel(news).await,

@@ -1,11 +1,21 @@
 //! Directory entries from the wire to the core's words; whatever does not fit is refused by name.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use signet_agent_core::io::{Entry, NodeFacts, NodeUid, PodUid};
+use signet_agent_core::io::{Entry, NodeFacts, NodeUid, PodUid, Schedule};
 use signet_crypto::{spiffe_id::SpiffeId, tls::TrustStore};
 use signet_identity_api::{parse_address, v1};
 use signet_policy::{NamedPort, PodFacts, Protocol};
+
+/// `None` for epochs shorter than a second: nobody could keep up with them.
+pub(super) fn schedule(wire: &v1::Epochs) -> Option<Schedule> {
+    let length = Duration::from_millis(wire.length_ms);
+    (length >= Duration::from_secs(1)).then(|| Schedule {
+        start: wire.start_s,
+        length,
+        jitter: Duration::from_millis(wire.jitter_ms).min(length / 2),
+    })
+}
 
 /// # Errors
 /// One line that names the entry and the field.

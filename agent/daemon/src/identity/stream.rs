@@ -139,6 +139,13 @@ async fn take(event: WatchEvent, service: &IdentityService, inbox: &Inbox) {
             service.time.anchor(time.ms);
             return;
         }
+        watch_event::Event::Epochs(epochs) => {
+            match convert::schedule(&epochs) {
+                Some(schedule) => inbox.schedule(schedule).await,
+                None => tracing::warn!(?epochs, "pushed epochs make no sense and are ignored"),
+            }
+            return;
+        }
         watch_event::Event::PeerStream(peer) => DirectoryInput::PeerStream {
             node: NodeUid::new(peer.node_uid),
             up: peer.up,

@@ -5,6 +5,7 @@
 
 mod endpoints;
 mod node;
+mod schedule;
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -16,6 +17,7 @@ use std::{
 
 pub(crate) use endpoints::{EndpointRecord, EndpointStore, FoundBy};
 pub(crate) use node::{StoredBundle, StoredNode};
+pub(crate) use schedule::StoredSchedule;
 
 /// The data folder, locked against a second agent.
 pub(crate) struct DataDir {

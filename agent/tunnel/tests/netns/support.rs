@@ -169,7 +169,7 @@ impl Tunnel {
                     assert_eq!(*done, seq);
                     return event;
                 }
-                Event::Status { .. } => return event,
+                Event::Status { .. } | Event::Renewed { .. } => return event,
                 Event::Welcome { .. } | Event::Handshake { .. } | Event::Dropped { .. } => {
                     self.events.push(event);
                 }
@@ -184,9 +184,11 @@ impl Tunnel {
         underlay: SocketAddr,
         allowed: &[&str],
     ) {
+        let own = self.slots[0].public_key;
         let done = self.ask(|seq| control::Command::SetPeer {
             seq,
             slot: 0,
+            own,
             peer,
             psk: Psk::new(Secret::new([psk; 32])).unwrap(),
             underlay,

@@ -22,7 +22,7 @@ use signet_crypto::wg::{Psk, PublicKey};
 pub use codec::{CodecError, Decoder, MAX_FRAME, encode};
 
 /// The version of these messages. Both sides must say the same number.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// From the agent to the engine.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub enum Command {
         seq: u64,
         /// 0 or 1.
         slot: u8,
+        /// The engine's own static key towards this peer: the one that it was told of. Keys before
+        /// the last two are kept only as long as peers use them.
+        own: PublicKey,
         /// The peer's static key in that slot.
         peer: PublicKey,
         /// Never all zero: such a frame does not decode.
@@ -77,6 +80,14 @@ pub enum Command {
         /// The peer's static key in that slot.
         peer: PublicKey,
     },
+    /// Makes a new static key for a slot; answered by [`Event::Renewed`]. Peers that are there go on
+    /// with the key they were set with, which is forgotten with the last of them.
+    Renew {
+        /// Repeated in the answer.
+        seq: u64,
+        /// 0 or 1.
+        slot: u8,
+    },
     /// Asks for the counters of all peers.
     Status {
         /// Repeated in the answer.
@@ -100,6 +111,15 @@ pub enum Event {
     Done {
         /// Of the command.
         seq: u64,
+    },
+    /// The slot's static key is another from now on.
+    Renewed {
+        /// Of the command.
+        seq: u64,
+        /// 0 or 1.
+        slot: u8,
+        /// The new key; the private half never leaves the engine.
+        public_key: PublicKey,
     },
     /// The command with that `seq` changed nothing.
     Failed {
@@ -146,7 +166,7 @@ pub enum Event {
 pub struct SlotInfo {
     /// 0 or 1.
     pub slot: u8,
-    /// The engine's static key in this slot; the private half never leaves the engine.
+    /// The engine's newest static key in this slot; the private half never leaves the engine.
     pub public_key: PublicKey,
     /// UDP port on the underlay.
     pub port: u16,
@@ -161,6 +181,8 @@ pub struct SlotInfo {
 pub struct PeerInfo {
     /// 0 or 1.
     pub slot: u8,
+    /// The engine's own static key towards it.
+    pub own_key: PublicKey,
     /// The peer's static key in that slot.
     pub public_key: PublicKey,
     /// The epoch of its PSK.
@@ -205,6 +227,7 @@ impl Command {
             Self::SetPeer { seq, .. }
             | Self::SetAllowedIps { seq, .. }
             | Self::RemovePeer { seq, .. }
+            | Self::Renew { seq, .. }
             | Self::Status { seq } => Some(*seq),
         }
     }

@@ -13,6 +13,7 @@ fn set_peer() -> Command {
     Command::SetPeer {
         seq: 7,
         slot: 1,
+        own: key(2),
         peer: key(3),
         psk: Psk::new(Secret::new([9; 32])).unwrap(),
         underlay: SocketAddr::from(([192, 0, 2, 1], 51830)),

@@ -256,10 +256,22 @@ fn peers(random: &mut Random, state: &mut State) {
         let peer = Peer {
             lease_until: until(random),
             slot_epoch: [epoch & !1, epoch | 1],
+            slot_until: [slot_until(random), slot_until(random)],
+            tx_slot: random.below(2) as u32,
+            reserved: 0,
         };
         if random.percent(97) {
             state.peers.insert(number, peer);
         }
+    }
+}
+
+/// Keys are seldom too old.
+fn slot_until(random: &mut Random) -> u64 {
+    if random.percent(97) {
+        u64::MAX
+    } else {
+        until(random)
     }
 }
 
@@ -308,15 +320,21 @@ fn epoch(random: &mut Random, peer: u32, slot: usize, state: &State) -> u64 {
 }
 
 fn send_row(random: &mut Random, remote: &Remote, state: &State) -> SendRow {
-    let slot = random.below(2);
+    // A label for one slot, for both in a switch of epochs, seldom for none.
+    let mut epochs = [0; SLOTS];
+    for (slot, of) in epochs.iter_mut().enumerate() {
+        if random.percent(70) {
+            *of = epoch(random, remote.peer, slot, state);
+        }
+    }
     SendRow {
-        label: random.next() >> random.pick(&[0, 24, 40]),
-        epoch: epoch(random, remote.peer, slot, state),
+        label: [0; SLOTS].map(|_: u64| random.next() >> random.pick(&[0, 24, 40])),
+        epoch: epochs,
         not_after: until(random),
         peer: remote.peer,
         class: remote.class,
         remote: remote.handle,
-        slot: slot as u8,
+        reserved: 0,
         state: match random.below(30) {
             0 => 0,
             1 | 2 => send_state::REFUSED,
@@ -480,6 +498,10 @@ pub(crate) fn change(random: &mut Random, cast: &Cast, state: &State) -> Option<
             if random.percent(30) {
                 peer.slot_epoch[slot] += 2;
             }
+            if random.percent(40) {
+                peer.tx_slot ^= 1;
+            }
+            peer.slot_until[slot] = slot_until(random);
             Change::Peer(number, Some(peer))
         }
         9 => {

@@ -137,6 +137,8 @@ fn a_pods_packet_leaves_tagged_and_the_tagged_answer_arrives() {
             &Peer {
                 lease_until: not_after,
                 slot_epoch: [6, 0],
+                slot_until: [u64::MAX; 2],
+                ..Peer::default()
             },
         )
         .unwrap();
@@ -163,13 +165,13 @@ fn a_pods_packet_leaves_tagged_and_the_tagged_answer_arrives() {
             dst: addr(remote),
         };
         let row = SendRow {
-            label: 0x11,
-            epoch: 6,
+            label: [0x11, 0],
+            epoch: [6, 0],
             not_after,
             peer: 7,
             class: 30,
             remote: 77,
-            slot: 0,
+            reserved: 0,
             state: send_state::PAIRED,
             reason: 0,
         };

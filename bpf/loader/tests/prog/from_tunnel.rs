@@ -172,6 +172,8 @@ fn label_fixtures() -> Vec<Fixture> {
             DropReason::EpochMismatch,
         )
         .given(|w| w.peer(|peer| peer.slot_epoch[0] = EPOCH + 256)),
+        drops("keys that are too old", v4(), DropReason::EpochTooOld)
+            .given(|w| w.peer(|peer| peer.slot_until[0] = 1)),
         drops("an expired label", v4(), DropReason::LabelExpired)
             .given(|w| w.recv_row(|row| row.not_after = 1)),
         drops("lease over", v4(), DropReason::LeaseExpired)

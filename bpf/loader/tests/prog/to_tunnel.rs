@@ -276,18 +276,35 @@ fn tag_fixtures() -> Vec<Fixture> {
             },
             DropReason::PacketTooLarge,
         ),
-        case("the other slot", v4(), Expect::Redirect(SLOT[1]))
-            .given(|w| {
-                w.send_row("10.2.0.2", |row| {
-                    row.slot = 1;
-                    row.epoch = EPOCH - 1;
-                });
-            })
-            .gives(&Frame {
-                options: tag_option((EPOCH - 1) as u8, LABEL),
-                ..v4()
-            }),
+        other_slot("only the other slot has a label").given(|w| {
+            w.send_row("10.2.0.2", |row| {
+                row.label = [0, LABEL + 1];
+                row.epoch = [0, EPOCH - 1];
+            });
+        }),
+        other_slot("both have one, and the peer was switched").given(|w| {
+            both_slots(w);
+            w.peer(|peer| peer.tx_slot = 1);
+        }),
+        tagged("both have one, and the peer was not switched", v4()).given(both_slots),
+        tagged("switched, but this pair has no label there", v4())
+            .given(|w| w.peer(|peer| peer.tx_slot = 1)),
     ]
+}
+
+/// Two labels, as in a switch of epochs.
+fn both_slots(w: &mut World) {
+    w.send_row("10.2.0.2", |row| {
+        row.label = [LABEL, LABEL + 1];
+        row.epoch = [EPOCH, EPOCH - 1];
+    });
+}
+
+fn other_slot(what: &'static str) -> Fixture {
+    case(what, v4(), Expect::Redirect(SLOT[1])).gives(&Frame {
+        options: tag_option((EPOCH - 1) as u8, LABEL + 1),
+        ..v4()
+    })
 }
 
 fn row_fixtures() -> Vec<Fixture> {
@@ -314,6 +331,10 @@ fn row_fixtures() -> Vec<Fixture> {
         }),
         held("an epoch that is over", v4())
             .given(|w| w.peer(|peer| peer.slot_epoch[0] = EPOCH + 2)),
+        held("no label of a slot that is in use", v4())
+            .given(|w| w.send_row("10.2.0.2", |row| row.epoch = [0, EPOCH + 1])),
+        drops("keys that are too old", v4(), DropReason::EpochTooOld)
+            .given(|w| w.peer(|peer| peer.slot_until[0] = 1)),
         held("a row of a former pod with this index", v4())
             .given(|w| w.edit(A, |a| a.generation = A_GENERATION))
             .given(|w| {

@@ -164,6 +164,8 @@ impl World {
         let mut peer = Peer {
             lease_until: boot_time_ns() + HOUR,
             slot_epoch: [EPOCH, EPOCH - 1],
+            slot_until: [u64::MAX; 2],
+            ..Peer::default()
         };
         change(&mut peer);
         self.prog.maps.peers.upsert(&PEER, &peer).unwrap();
@@ -187,13 +189,13 @@ impl World {
             dst: addr(dst),
         };
         let mut row = SendRow {
-            label: LABEL,
-            epoch: EPOCH,
+            label: [LABEL, 0],
+            epoch: [EPOCH, 0],
             not_after: boot_time_ns() + HOUR,
             peer: PEER,
             class: CLASS_R,
             remote: REMOTE_R,
-            slot: 0,
+            reserved: 0,
             state: send_state::PAIRED,
             reason: 0,
         };

@@ -220,6 +220,8 @@ fn node(strict: bool) -> State {
     let peer = Peer {
         lease_until: FAR,
         slot_epoch: [EPOCH, EPOCH - 1],
+        slot_until: [u64::MAX; 2],
+        ..Peer::default()
     };
     state.peers.insert(PEER, peer);
     state
@@ -234,13 +236,13 @@ fn pair(state: &mut State, here: Pod, there: Pod) {
             dst: addr.into(),
         };
         let row = SendRow {
-            label: here.label,
-            epoch: EPOCH,
+            label: [here.label, 0],
+            epoch: [EPOCH, 0],
             not_after: FAR,
             peer: PEER,
             class: there.class,
             remote: there.handle,
-            slot: 0,
+            reserved: 0,
             state: send_state::PAIRED,
             reason: 0,
         };

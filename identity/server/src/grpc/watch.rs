@@ -34,7 +34,10 @@ pub(super) fn start(
     requests: Streaming<WatchRequest>,
 ) -> Result<ReceiverStream<Item>, Status> {
     let first = watch_event::Event::Bundle(convert::bundle(&service.trust.load()));
-    let opened = service.hub.open(&node.uid, [watch_event(first)]);
+    let epochs = watch_event::Event::Epochs(service.epochs);
+    let opened = service
+        .hub
+        .open(&node.uid, [watch_event(first), watch_event(epochs)]);
     let (stream, sender, receiver) =
         opened.ok_or_else(|| Status::permission_denied("the Node object is gone"))?;
     tracing::info!(node = %node.name, from = %peer.address, "watching");

@@ -208,6 +208,7 @@ impl Control {
         self.send(&Command::SetPeer {
             seq: 1,
             slot: 0,
+            own: self.key,
             peer,
             psk: Psk::new(Secret::new(*psk.expose()))?,
             underlay: SocketAddr::new(UNDERLAY[host].parse()?, PORT),
@@ -221,6 +222,7 @@ impl Control {
                 Event::Failed { error, .. } => bail!("signet-tunnel: {error}"),
                 Event::Welcome { .. }
                 | Event::Handshake { .. }
+                | Event::Renewed { .. }
                 | Event::Dropped { .. }
                 | Event::Status { .. } => {}
             }

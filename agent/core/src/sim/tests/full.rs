@@ -51,7 +51,7 @@ fn what_ended_while_the_map_was_full_is_not_written_later() {
     two.world.nodes[two.a].maps.room = Some(100);
     two.world.run(SECOND * 20);
     let maps = &two.world.nodes[two.a].maps;
-    let paired = maps.send.values().filter(|row| row.slot().is_some());
+    let paired = maps.send.values().filter(|row| row.epoch().is_some());
     assert_eq!((paired.count(), maps.recv.len()), (2, 1), "one pair's");
     assert_eq!(unwritten(&two, two.a), 0);
     assert!(two.flows());

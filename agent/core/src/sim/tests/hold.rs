@@ -124,7 +124,7 @@ fn a_pod_that_scans_is_slowed_and_leaves_no_state() {
     let refused = maps
         .send
         .values()
-        .filter(|row| row.slot().is_none())
+        .filter(|row| row.epoch().is_none())
         .count();
     assert_eq!(refused, 0, "refusals end");
 }

@@ -1,6 +1,7 @@
 //! Scenarios: what packets pass, and what becomes of the rest.
 
 mod contact;
+mod epochs;
 mod full;
 mod hold;
 mod hostile;
@@ -82,7 +83,7 @@ impl Two {
     /// Nothing of either pod is left in a map of the other's node.
     fn clean(&self) -> bool {
         let maps = |node: NodeIx| &self.world.nodes[node].maps;
-        let send = |node| maps(node).send.values().any(|row| row.slot().is_some());
+        let send = |node| maps(node).send.values().any(|row| row.epoch().is_some());
         !(send(self.a) || send(self.b))
             && maps(self.a).recv.is_empty()
             && maps(self.b).recv.is_empty()

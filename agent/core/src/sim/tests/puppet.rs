@@ -231,7 +231,11 @@ fn take(world: &mut World, node: NodeIx) -> Option<Message> {
         let (to, _, kind, payload) = world.captured.remove(0);
         let message = Message::decode(kind, &payload).unwrap();
         let own = matches!(&message, Message::Proof(proof) if proof.id == 0);
-        if to == node && !own && !matches!(message, Message::Ping(_)) {
+        let aside = matches!(
+            message,
+            Message::Ping(_) | Message::SlotPrepared(_) | Message::SlotTx(_)
+        );
+        if to == node && !own && !aside {
             return Some(message);
         }
     }

@@ -79,12 +79,12 @@ fn rows_that_nobody_confirms_are_gone_after_the_time_for_adoption() {
             .maps
             .send
             .values()
-            .any(|row| row.slot().is_some())
+            .any(|row| row.epoch().is_some())
     );
     two.world.run(SECOND * 2);
     let maps = &two.world.nodes[two.a].maps;
     assert!(maps.recv.is_empty());
-    assert!(!maps.send.values().any(|row| row.slot().is_some()));
+    assert!(!maps.send.values().any(|row| row.epoch().is_some()));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn what_was_deleted_meanwhile_is_withdrawn_at_the_start() {
             .maps
             .send
             .values()
-            .any(|row| row.slot().is_some())
+            .any(|row| row.epoch().is_some())
     );
 }
 

@@ -197,7 +197,7 @@ fn stale_makes_the_sender_ask_again() {
             .maps
             .send
             .values()
-            .any(|row| row.slot().is_some())
+            .any(|row| row.epoch().is_some())
     );
     assert!(two.forth(), "it is found again");
     assert!(
@@ -252,7 +252,7 @@ fn a_pod_that_became_another_identity_starts_over() {
     two.world.tell_cluster(two.b);
     let maps = &two.world.nodes[two.b].maps;
     assert!(maps.recv.is_empty(), "what was granted was not for it");
-    assert!(!maps.send.values().any(|row| row.slot().is_some()));
+    assert!(!maps.send.values().any(|row| row.epoch().is_some()));
     assert_eq!(maps.endpoints[&index].authenticated_until, None);
     two.world.push_changed(&two.y.uid);
     two.world.cut(two.a, two.b, false);

@@ -49,6 +49,7 @@ pub(crate) fn run(options: &Demo) -> Result<u8> {
         backend: Backend::Userspace,
         ipv6_underlay: options.ipv6_underlay,
         svid_ttl: None,
+        epoch_length: None,
         keep_on_failure: options.keep,
     };
     let progress = Progress::new();
