@@ -420,12 +420,17 @@ impl Watch {
         }
     }
 
-    /// The first events of every stream, in any order: bundle and time.
+    /// The first events of every stream: the bundle, and when keys are due. The time comes beside.
     pub(crate) async fn first(&mut self) -> v1::TrustBundle {
-        match self.next().await.unwrap() {
+        let bundle = match self.next().await.unwrap() {
             watch_event::Event::Bundle(bundle) => bundle,
             other => panic!("the bundle was due, not {other:?}"),
+        };
+        match self.next().await.unwrap() {
+            watch_event::Event::Epochs(epochs) => assert!(epochs.length_ms > epochs.jitter_ms),
+            other => panic!("the epochs were due, not {other:?}"),
         }
+        bundle
     }
 }
 
