@@ -2,7 +2,7 @@
 
 use std::{fs, thread, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -88,8 +88,10 @@ fn a_node_that_has_booted_finds_nothing_of_before_at_its_peers() -> Result<()> {
         "--status-socket",
         &socket,
     ];
-    let out = lab.exec("node2", &clean)?;
-    ensure!(out.status.success(), "{out:?}");
+    // It refuses while the killed agent still answers.
+    wait("the node to be clean", PATIENCE, || {
+        Ok(lab.exec("node2", &clean)?.status.success())
+    })?;
     assert_eq!(pairs("node1")?, 1, "that a node is silent ends nothing");
     lab.ctl(&["lab", "restart", "--name", &lab.name, "node2", "tunnel"])?;
     let boot_id = tempfile::NamedTempFile::new()?;

@@ -241,9 +241,13 @@ fn a_second_agent_takes_over() {
             .unwrap();
         stream
     };
-    let mut first = say(&signet_wg::control::Command::Hello { version: 1 });
+    let mut first = say(&signet_wg::control::Command::Hello {
+        version: signet_wg::control::VERSION,
+    });
     assert!(received(&mut first) > 0);
-    let mut second = say(&signet_wg::control::Command::Hello { version: 1 });
+    let mut second = say(&signet_wg::control::Command::Hello {
+        version: signet_wg::control::VERSION,
+    });
     assert!(received(&mut second) > 0);
     assert_eq!(received(&mut first), 0, "the first is let go");
 
